@@ -1,3 +1,55 @@
-"""whynet: an executable laboratory for the mathematics of deep learning."""
+"""whynet: an executable laboratory for the mathematics of deep learning.
+
+Examine a trained network:
+
+    subject = whynet.Subject(model, train=(X, y), test=(X_test, y_test), loss="cross_entropy")
+    whynet.examine(subject).save("out/")
+
+Names are loaded when they are first used, so that importing whynet costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from whynet.concepts.measuring import measure as measure
+    from whynet.core.errors import InputError as InputError
+    from whynet.core.errors import StoreError as StoreError
+    from whynet.core.estimate import Estimate as Estimate
+    from whynet.core.measurement import Measurement as Measurement
+    from whynet.core.outcome import Failed as Failed
+    from whynet.core.outcome import NotApplicable as NotApplicable
+    from whynet.examination.examine import examine as examine
+    from whynet.examination.verification import verify as verify
+    from whynet.models.subject import Subject as Subject
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Subject": "whynet.models.subject",
+    "examine": "whynet.examination.examine",
+    "measure": "whynet.concepts.measuring",
+    "verify": "whynet.examination.verification",
+    "Estimate": "whynet.core.estimate",
+    "Measurement": "whynet.core.measurement",
+    "NotApplicable": "whynet.core.outcome",
+    "Failed": "whynet.core.outcome",
+    "InputError": "whynet.core.errors",
+    "StoreError": "whynet.core.errors",
+}
+
+__all__ = [*_HOMES, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'whynet' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *globals()])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import xarray as xr
@@ -58,6 +58,23 @@ class Quantity:
             over=estimate.over,
         )
 
+    @classmethod
+    def stacked(cls, estimates: Sequence[Estimate], *dims: str) -> Quantity:
+        """Stack estimates along one axis; the weakest kind speaks for all of them."""
+        first = estimates[0]
+        weakest = max((estimate.kind for estimate in estimates), key=KINDS.index)
+        return cls(
+            [estimate.value for estimate in estimates],
+            [estimate.low for estimate in estimates],
+            [estimate.high for estimate in estimates],
+            dims=dims,
+            unit=first.unit,
+            kind=cast(Kind, weakest),
+            level=first.level,
+            how=first.how,
+            over=first.over,
+        )
+
 
 class Measurement:
     """What an instrument says: an xarray Dataset of a declared schema, checked when made.
@@ -85,6 +102,7 @@ class Measurement:
         coords: Mapping[str, Any] | None = None,
         cites: Sequence[str] = (),
         notes: Sequence[str] = (),
+        check: str = "",
     ) -> Self:
         """Assemble a measurement from named quantities.
 
@@ -93,6 +111,7 @@ class Measurement:
             coords: labels of the axes.
             cites: keys of `references.bib`.
             notes: sentences the reader of these numbers must know.
+            check: what an independent check of the derivatives behind them said, a phrase.
 
         """
         variables: dict[str, Any] = {}
@@ -115,7 +134,7 @@ class Measurement:
         dataset = xr.Dataset(
             variables,
             coords=dict(coords or {}),
-            attrs={"cites": list(cites), "notes": list(notes)},
+            attrs={"cites": list(cites), "notes": list(notes), "check": check},
         )
         return cls(dataset)
 
@@ -169,6 +188,11 @@ class Measurement:
     def notes(self) -> tuple[str, ...]:
         """Sentences the reader of these numbers must know."""
         return tuple(self.dataset.attrs.get("notes", ()))
+
+    @property
+    def check(self) -> str:
+        """What an independent check of the derivatives behind these numbers said."""
+        return str(self.dataset.attrs.get("check", ""))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(self.names)})"

@@ -1,0 +1,1 @@
+"""Condensation: neurons of a layer that come to compute the same function."""

@@ -1,0 +1,43 @@
+"""The Gauss-Newton matrix of the training loss: its largest eigenvalues and trace."""
+
+from __future__ import annotations
+
+from whynet.concepts.curvature import spectrum
+from whynet.core.instrument import Instrument
+from whynet.core.measurement import Measurement, Quantity
+from whynet.core.outcome import NotApplicable
+from whynet.models.subject import Subject
+
+INSTRUMENT = Instrument(
+    title="Gauss-Newton matrix of the training loss: largest eigenvalues and trace",
+    unit="loss per squared weight",
+    needs=("train-data", "deterministic", "trainable"),
+    cost="80 Gauss-Newton products on at most 2,000 rows, each 2 to 4 gradients",
+    cites=("schraudolph2002", "kuczynski1992", "hutchinson1990"),
+    closed_form="quadratic",
+    rounds=100,
+    draws=True,
+)
+
+
+def start(subject: Subject, seed: int) -> spectrum.State | NotApplicable:
+    """Choose the differentiation plan and make the operator."""
+    return spectrum.begin(subject, seed, "gauss-newton")
+
+
+def advance(state: spectrum.State) -> spectrum.State:
+    """Find the ends once, then add 30 probes of the trace."""
+    return spectrum.with_trace(spectrum.with_extremes(state))
+
+
+def read(state: spectrum.State) -> Measurement:
+    """Return the ends of the spectrum and the trace."""
+    quantities = spectrum.ends(state)
+    quantities["trace"] = Quantity.from_estimate(spectrum.trace(state))
+    return Measurement.of(
+        quantities,
+        coords={"rank": spectrum.ranks(state)},
+        cites=INSTRUMENT.cites,
+        notes=state.notes,
+        check=state.check,
+    )

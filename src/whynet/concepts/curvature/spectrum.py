@@ -1,0 +1,195 @@
+"""The spectrum of a curvature matrix in rounds: what the instruments of this concept share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from torch import Tensor
+
+from whynet.core.estimate import Estimate
+from whynet.core.measurement import Quantity
+from whynet.core.outcome import NotApplicable
+from whynet.core.seeds import seed_from
+from whynet.derivatives.products import CurvatureOperator, gauss_newton, gradient, hessian
+from whynet.derivatives.subject_objective import describe, objective_from, plan_for
+from whynet.models.subject import Subject
+from whynet.numerics import lanczos_quadrature as slq
+from whynet.numerics.extreme_eigenvalues import ExtremeEigenvalues, extreme_eigenvalues
+from whynet.numerics.spectral_grid import density_grid
+from whynet.numerics.trace_estimate import deflated_trace, exact_trace, trace_samples
+
+ROWS = 2000
+"""Rows of training data the loss is averaged over; all where there are no more."""
+
+LANCZOS_STEPS, TOP, PROBES, QUADRATURE_STEPS = 40, 8, 30, 16
+CONVERGED = 1e-3
+"""Residual over eigenvalue below which a Ritz vector is removed exactly from the bulk."""
+
+KEPT_BYTES = 2**28
+"""Memory that graphs kept between products may take; a constant, whatever the data."""
+
+
+@dataclass(frozen=True)
+class State:
+    """An operator, its extreme eigenvalues and what its probes said so far."""
+
+    operator: CurvatureOperator
+    seed: int
+    key: str
+    check: str
+    notes: tuple[str, ...]
+    gradient_norm: float
+    extremes: ExtremeEigenvalues | None = None
+    deflation: Tensor | None = None
+    known: float = 0.0
+    samples: tuple[np.ndarray, ...] = ()
+    quadratures: tuple[slq.Quadrature, ...] = ()
+
+    @property
+    def rounds(self) -> int:
+        """Rounds that were run."""
+        return len(self.samples)
+
+
+def begin(
+    subject: Subject, seed: int, which: Literal["hessian", "gauss-newton"]
+) -> State | NotApplicable:
+    """Find out how to differentiate and make the operator on the training loss."""
+    plan = plan_for(subject)
+    if isinstance(plan, NotApplicable):
+        return plan
+    objective = objective_from(subject, "train", ROWS)
+    batch = max(1.0, plan.bytes_per_example * subject.batch_size)
+    kept = max(1, int(KEPT_BYTES / batch))
+    operator = (
+        hessian(objective, plan, kept=kept)
+        if which == "hessian"
+        else gauss_newton(objective, plan, kept=kept)
+    )
+    if isinstance(operator, NotApplicable):
+        return operator
+    count = subject.examples("train").count
+    notes = [f"The loss is averaged over {min(ROWS, count):,} of {count:,} training rows."]
+    notes.append("The network is in evaluation mode; weight decay is not part of the loss.")
+    return State(
+        operator, seed, which, describe(plan), tuple(notes), float(gradient(objective).norm())
+    )
+
+
+def with_extremes(state: State) -> State:
+    """Run Lanczos for the ends of the spectrum, and keep the converged vectors for deflation."""
+    if state.extremes is not None:
+        return state
+    layout = state.operator.layout
+    extremes = extreme_eigenvalues(
+        state.operator.matvec,
+        state.operator.size,
+        k=TOP,
+        steps=min(LANCZOS_STEPS, state.operator.size),
+        seed=seed_from(state.key, state.seed, "start vector"),
+        dtype=layout.dtype,
+        device=layout.device,
+    )
+    converged = [
+        index
+        for index, (value, residual) in enumerate(
+            zip(extremes.top, extremes.residuals, strict=True)
+        )
+        if residual <= CONVERGED * abs(value.value)
+    ]
+    basis = extremes.vectors[:, converged] if converged else None
+    if basis is not None and basis.shape[1] >= state.operator.size:
+        basis = None  # nothing would be left for the probes
+    known = 0.0 if basis is None else float(exact_trace(state.operator.matmat, basis))
+    return replace(state, extremes=extremes, deflation=basis, known=known)
+
+
+def with_trace(state: State) -> State:
+    """Add one set of Hutchinson probes on what the top eigenvectors leave."""
+    layout = state.operator.layout
+    samples = trace_samples(
+        state.operator.matmat,
+        state.operator.size,
+        probes=PROBES,
+        seed=seed_from(state.key, state.seed, "trace", state.rounds),
+        deflation=state.deflation,
+        dtype=layout.dtype,
+        device=layout.device,
+    )
+    return replace(state, samples=(*state.samples, np.asarray(samples)))
+
+
+def with_quadrature(state: State) -> State:
+    """Add one set of Lanczos quadratures, whose first moments are the trace samples."""
+    layout = state.operator.layout
+    left = state.operator.size - (0 if state.deflation is None else state.deflation.shape[1])
+    found = slq.lanczos_quadrature(
+        state.operator.matmat,
+        state.operator.size,
+        steps=max(1, min(QUADRATURE_STEPS, left)),
+        probes=PROBES,
+        seed=seed_from(state.key, state.seed, "quadrature", state.rounds),
+        deflation=state.deflation,
+        dtype=layout.dtype,
+        device=layout.device,
+        # Sixteen steps lose no orthogonality that a smoothed density would show.
+        reorthogonalize=False,
+    )
+    return replace(
+        state,
+        samples=(*state.samples, found.trace_samples()),
+        quadratures=(*state.quadratures, found),
+    )
+
+
+def ends(state: State) -> dict[str, Quantity]:
+    """Return largest and smallest eigenvalue, the top ones by rank, and the gradient's norm."""
+    extremes = state.extremes
+    assert extremes is not None
+    top = list(extremes.top)
+    return {
+        "largest": Quantity.from_estimate(top[0]),
+        "smallest": Quantity.from_estimate(extremes.smallest),
+        "top": Quantity.stacked(top, "rank"),
+        "gradient_norm": Quantity(
+            state.gradient_norm, how="norm of the gradient of the loss, up to round-off"
+        ),
+    }
+
+
+def trace(state: State) -> Estimate:
+    """Return the trace: the deflated part exactly, the rest with Student's t over the probes."""
+    return deflated_trace(state.known, np.concatenate(state.samples))
+
+
+def density(state: State) -> tuple[dict[str, Quantity], np.ndarray]:
+    """Return the smoothed spectral density with its band, and the grid's eigenvalues."""
+    extremes = state.extremes
+    assert extremes is not None
+    joined = slq.join(state.quadratures)
+    grid = density_grid(extremes.smallest.low, extremes.top[0].high, points=200)
+    known = np.array([])
+    if state.deflation is not None:
+        count = state.deflation.shape[1]
+        product = state.operator.matmat(state.deflation)
+        known = np.asarray((state.deflation * product).sum(0).double().cpu())
+        assert len(known) == count
+    exact = slq.exact_density(known, joined.size, grid) if len(known) else 0.0
+    band = slq.density_band(slq.spectral_density(joined.nodes, joined.weights, grid), exact)
+    quantity = Quantity(
+        band.value, band.low, band.high, dims=("place",), kind=band.kind, level=band.level,
+        unit="per unit of asinh", how=f"{band.how}, {QUADRATURE_STEPS} steps a probe; the bias of "
+        "finite steps is not in the band", over="probes",
+    )  # fmt: skip
+    coordinate = Quantity(grid.coordinate, dims=("place",), how="asinh(eigenvalue / threshold)")
+    threshold = Quantity(grid.threshold, how="threshold of the asinh scale")
+    return {"density": quantity, "coordinate": coordinate, "threshold": threshold}, grid.eigenvalue
+
+
+def ranks(state: State) -> np.ndarray:
+    """Return the labels of the rank axis, 1 for the largest."""
+    assert state.extremes is not None
+    return np.arange(1, len(state.extremes.top) + 1)
+

@@ -1,0 +1,1 @@
+"""Generalization: what carries over to unseen data, and how sure the network is of it."""

@@ -1,0 +1,1 @@
+"""Measures it on a subject."""

@@ -1,0 +1,60 @@
+"""Running one instrument on one subject."""
+
+from __future__ import annotations
+
+from whynet.concepts.registry import load_instrument
+from whynet.core.errors import InputError
+from whynet.core.instrument import InstrumentModule
+from whynet.core.measurement import Measurement
+from whynet.core.outcome import NotApplicable
+from whynet.models.preservation import preserved
+from whynet.models.subject import Subject
+
+
+def measure(
+    instrument: str, subject: Subject, *, rounds: int = 1, seed: int = 0
+) -> Measurement | NotApplicable:
+    """Measure one thing on a subject.
+
+    Args:
+        instrument: id of an instrument, see `whynet measure --list`.
+        subject: the network with its loss and data.
+        rounds: how many rounds to run; more rounds, shorter bars. One-shot instruments take one.
+        seed: what the random draws derive from; the same seed gives the same numbers.
+
+    Returns:
+        The measurement, or why nothing can be measured here.
+
+    Raises:
+        InputError: no such instrument, or `rounds` or `seed` is out of range.
+
+    """
+    module = load_instrument(instrument)
+    check_rounds(module, rounds)
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise InputError("seed", repr(seed), "a whole number of at least 0")
+    with preserved():
+        state = begin(module, subject, seed)
+        if isinstance(state, NotApplicable):
+            return state
+        for _ in range(rounds):
+            state = module.advance(state)
+        return module.read(state)
+
+
+def begin(module: InstrumentModule, subject: Subject, seed: int) -> object | NotApplicable:
+    """Start an instrument where the subject has what it needs; else say what it lacks."""
+    lacking = subject.lacks(module.INSTRUMENT.needs)
+    return lacking if lacking is not None else module.start(subject, seed)
+
+
+def check_rounds(module: InstrumentModule, rounds: int) -> None:
+    """Refuse a number of rounds that this instrument cannot run.
+
+    Raises:
+        InputError: fewer than one, or more than the instrument offers.
+
+    """
+    most = module.INSTRUMENT.rounds
+    if isinstance(rounds, bool) or not isinstance(rounds, int) or not 1 <= rounds <= most:
+        raise InputError("rounds", repr(rounds), f"a whole number from 1 to {most}")

@@ -1,0 +1,1 @@
+"""Regions: the cells on which a piecewise-linear network is affine."""

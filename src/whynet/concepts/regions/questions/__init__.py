@@ -1,0 +1,1 @@
+"""Puts measurements beside references for a user's network."""

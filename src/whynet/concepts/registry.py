@@ -1,0 +1,114 @@
+"""The registry is the folder: what instruments and questions there are, without importing them."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar, cast
+
+from whynet.core.errors import InputError
+from whynet.core.instrument import Instrument, InstrumentModule
+from whynet.core.question import Question
+
+Metadata = TypeVar("Metadata")
+Room = Literal["instruments", "questions"]
+
+
+@dataclass(frozen=True)
+class Entry(Generic[Metadata]):
+    """One file of a room.
+
+    Attributes:
+        id: the file's name with `-` for `_`.
+        concept: the folder it stands in.
+        module: its dotted name.
+        metadata: read from the source.
+
+    """
+
+    id: str
+    concept: str
+    module: str
+    metadata: Metadata
+
+
+@cache
+def instruments() -> dict[str, Entry[Instrument]]:
+    """Return all instruments, by id, in the order of concept and name."""
+    return {entry.id: entry for entry in _scan("instruments", "INSTRUMENT", Instrument)}
+
+
+@cache
+def questions() -> dict[str, Entry[Question]]:
+    """Return all questions, by id, in the order of their panels."""
+    found = sorted(_scan("questions", "QUESTION", Question), key=lambda e: e.metadata.order)
+    return {entry.id: entry for entry in found}
+
+
+def load_instrument(name: str, argument: str = "instrument") -> InstrumentModule:
+    """Import the file of an instrument.
+
+    Raises:
+        InputError: there is no such instrument; the sentence names the nearest.
+
+    """
+    entry = instruments().get(name)
+    if entry is None:
+        raise InputError(argument, repr(name), "one of " + _choices(name, instruments()))
+    return cast(InstrumentModule, importlib.import_module(entry.module))
+
+
+def load_question(name: str) -> Any:
+    """Import the file of a question; it has `QUESTION` and `ask(results) -> Panel`."""
+    return importlib.import_module(questions()[name].module)
+
+
+def _choices(name: str, known: dict[str, Any]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return ", ".join(known) + hint
+
+
+def _scan(room: Room, name: str, kind: type[Metadata]) -> list[Entry[Metadata]]:
+    root = Path(str(files("whynet.concepts")))
+    entries = []
+    for path in sorted(root.glob(f"*/{room}/*.py")):
+        if path.name == "__init__.py":
+            continue
+        concept = path.parent.parent.name
+        entries.append(
+            Entry(
+                path.stem.replace("_", "-"),
+                concept,
+                f"whynet.concepts.{concept}.{room}.{path.stem}",
+                read_metadata(path, name, kind),
+            )
+        )
+    return entries
+
+
+def read_metadata(path: Path, name: str, kind: type[Metadata]) -> Metadata:
+    """Read `NAME = Kind(...)` from a source file; all its arguments must be literals.
+
+    Raises:
+        ValueError: the file has no such assignment, or an argument is no literal.
+
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    for node in tree.body:
+        if (
+            isinstance(node, ast.Assign)
+            and isinstance(node.targets[0], ast.Name)
+            and node.targets[0].id == name
+            and isinstance(node.value, ast.Call)
+        ):
+            arguments = {
+                str(word.arg): ast.literal_eval(word.value) for word in node.value.keywords
+            }
+            return kind(**arguments)
+    raise ValueError(f"{path.name} has no {name} = {kind.__name__}(...) at its top level")

@@ -1,0 +1,1 @@
+"""Robustness: what small changes of an input do to the answer."""

@@ -1,0 +1,93 @@
+"""Which way to Gauss-Newton products is right, held against float64 differences."""
+
+from __future__ import annotations
+
+import math
+from itertools import product as pairs
+from typing import Any
+
+import torch
+
+from whynet.core.outcome import NotApplicable
+from whynet.core.seeds import seed_from
+from whynet.derivatives.differences import central_difference, step_length
+from whynet.derivatives.flat import Vector, dot, norm
+from whynet.derivatives.gauss_newton import (
+    JACOBIAN_WAYS,
+    OUTPUT_WAYS,
+    GaussNewtonPlan,
+    prepare_gauss_newton,
+)
+from whynet.derivatives.objective import widen
+from whynet.derivatives.obstacles import obstacle
+from whynet.derivatives.probe import SHRINK, Probe
+from whynet.derivatives.ways import leaves_of, reverse
+
+
+def choose_gauss_newton(probe: Probe, threshold: float) -> GaussNewtonPlan | NotApplicable:
+    """Return the first pair of ways whose product agrees with float64 differences.
+
+    The reference is `J^T H J v` with J by differences of the outputs and H by differences of the
+    loss's gradient in the outputs; `J^T` itself is checked by `<J^T H J v, v> = <H J v, J v>`.
+
+    Args:
+        probe: rows, network and directions.
+        threshold: relative miss above which a pair is refused.
+
+    """
+    said: list[str] = []
+    try:
+        references = _references(probe)
+    except Exception as error:  # noqa: BLE001 - the network is foreign code and may raise anything
+        return NotApplicable(f"Gauss-Newton products cannot be checked: {obstacle(error)}.")
+    for way, loss_way in pairs(JACOBIAN_WAYS, OUTPUT_WAYS):
+        try:
+            product = prepare_gauss_newton(
+                probe.objective, probe.wide, probe.inputs, probe.targets, way, loss_way
+            )
+            check = math.inf
+            for vector, wanted, own in references:
+                found = product.one(probe.narrow(vector))
+                check = min(check, max(own, probe.product_miss(found, wanted)))
+        except Exception as error:  # noqa: BLE001 - operations refuse with whatever type they like
+            said.append(f"{way} with {loss_way} fails ({obstacle(error)})")
+            continue
+        if check <= threshold:
+            return GaussNewtonPlan(way, loss_way, check, probe.agrees_at_once(product))
+        said.append(f"{way} with {loss_way} misses by {check:.1%}")
+    return NotApplicable(f"No way to Gauss-Newton products is right here: {said[0]}.")
+
+
+def _references(probe: Probe) -> list[tuple[Vector, Vector, float]]:
+    """Directions, their products by differences, and how far reverse mode is from the adjoint."""
+    inputs, targets = widen(probe.inputs), widen(probe.targets)
+    product = prepare_gauss_newton(
+        probe.wide, probe.wide, inputs, targets, "finite-differences", "finite-differences"
+    )
+    return [
+        (v, product.one(v), _adjoint_miss(probe, inputs, v, SHRINK[attempt], attempt))
+        for attempt in range(len(SHRINK))
+        for v in (probe.direction("gauss-newton", attempt),)
+    ]
+
+
+def _adjoint_miss(probe: Probe, inputs: Any, vector: Vector, shrink: float, attempt: int) -> float:
+    """Relative miss of `<J^T u, v> = <u, J v>` with J v by differences, u random."""
+    leaves = leaves_of(probe.wide)
+    outputs = probe.wide.forward(leaves, inputs)
+    generator = torch.Generator().manual_seed(seed_from("adjoint", probe.seed, attempt))
+    draw = torch.randn(outputs.shape, generator=generator, dtype=torch.float64)
+    u = draw.to(outputs.device, outputs.dtype)
+    pulled = reverse((outputs,), tuple(leaves.values()), (u,))
+    names = tuple(leaves)
+
+    def forward(values: Vector) -> Vector:
+        with torch.no_grad():
+            return (probe.wide.forward(dict(zip(names, values, strict=True)), inputs),)
+
+    step = shrink * step_length(probe.wide_point, vector, probe.epsilon, 1)
+    pushed = central_difference(forward, probe.wide_point, vector, step)
+    found, wanted = dot(pulled, vector), dot((u,), pushed)
+    typical = norm(pulled) / math.sqrt(probe.size)
+    noise = 1e3 * probe.epsilon * norm((outputs.detach(),)) / max(step, 1e-300)
+    return abs(found - wanted) / max(abs(wanted), typical, noise, 1e-300)

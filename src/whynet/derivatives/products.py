@@ -1,0 +1,211 @@
+"""Loss, gradient and curvature products over all the data, one batch in memory at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from whynet.core.outcome import NotApplicable
+from whynet.derivatives.exact_kernels import exact_kernels, kept_random_state
+from whynet.derivatives.flat import Layout, Vector
+from whynet.derivatives.gauss_newton import prepare_gauss_newton
+from whynet.derivatives.objective import Objective, held_fixed, row_count
+from whynet.derivatives.plan import Plan
+from whynet.derivatives.ways import BatchProduct, Prepare, hessian_way, loss_gradient
+
+CHUNK_BYTES = 2**28
+"""Memory that the vectors taken at once may need together."""
+
+CHUNK = 64
+"""Most vectors taken at once."""
+
+SMALL = 2**21
+"""Parameters times examples up to which taking vectors at once is faster than one by one."""
+
+
+class CurvatureOperator:
+    """A symmetric matrix [P, P] known by its products, averaged over the data.
+
+    Vectors are flat, in parameter order, of the dtype of the parameters (`layout.dtype`).
+    Parameters that `padding_idx` holds fixed have rows and columns of zeros.
+
+    Args:
+        objective: what is differentiated.
+        prepare: makes the products with one batch.
+        plan: says which kernels to use and whether vectors can be taken at once.
+        batched: whether vectors can be taken at once.
+        kept: number of leading batches whose prepared graphs stay in memory between products.
+
+    Cost of `matvec`: with reverse-over-reverse one to two gradients on kept batches, two to
+    three on others. Memory: the graphs of the kept batches and of one more.
+
+    """
+
+    def __init__(
+        self, objective: Objective, prepare: Prepare, plan: Plan, *, batched: bool, kept: int
+    ) -> None:
+        self.layout = Layout.of(objective.parameters)
+        self._objective = objective
+        self._prepare = prepare
+        self._plan = plan
+        self._batched = batched
+        self._kept = kept
+        self._graphs: list[tuple[int, BatchProduct]] = []
+        self._complete = False
+        self._fixed = fixed_entries(objective, self.layout)
+
+    @property
+    def size(self) -> int:
+        """Number of scalar parameters, P."""
+        return self.layout.size
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns, (P, P)."""
+        return self.size, self.size
+
+    def matvec(self, vector: Tensor) -> Tensor:
+        """Multiply a vector [P]; returns [P].
+
+        Raises:
+            ValueError: the vector has another shape.
+
+        """
+        if vector.ndim != 1:
+            raise ValueError(f"a vector [{self.size}] is needed, not {(*vector.shape,)}")
+        return self.matmat(vector[:, None])[:, 0]
+
+    def matmat(self, columns: Tensor) -> Tensor:
+        """Multiply columns [P, k]; returns [P, k].
+
+        Each batch is prepared once for all columns.
+
+        Raises:
+            ValueError: the columns have another length.
+
+        """
+        columns = columns.to(self.layout.dtype)
+        if self._fixed is not None:
+            columns = columns.masked_fill(self._fixed[:, None], 0)
+        vectors = self.layout.unflatten_many(columns)
+        total = torch.zeros_like(columns, device=self.layout.device)
+        with exact_kernels(onednn=self._plan.onednn), kept_random_state(vectors):
+            for rows, product in self._batches():
+                total += self._multiply(product, vectors, rows)
+        total /= self._objective.count
+        return total if self._fixed is None else total.masked_fill(self._fixed[:, None], 0)
+
+    def __call__(self, vector: Tensor) -> Tensor:
+        """Multiply a vector [P] or columns [P, k]."""
+        return self.matvec(vector) if vector.ndim == 1 else self.matmat(vector)
+
+    def _multiply(self, product: BatchProduct, vectors: Vector, rows: int) -> Tensor:
+        chunk = self._chunk(rows) if self._batched and product.many is not None else 1
+        pieces = [vectors[0].new_zeros(self.size, 0)]
+        count = len(vectors[0])
+        for start in range(0, count, chunk):
+            part = tuple(v[start : start + chunk] for v in vectors)
+            if chunk > 1 and len(part[0]) > 1 and product.many is not None:
+                pieces.append(self.layout.flatten_many(product.many(part)))
+            else:
+                singles = (product.one(tuple(v[i] for v in part)) for i in range(len(part[0])))
+                pieces.append(torch.stack([self.layout.flatten(s) for s in singles], dim=1))
+        return torch.cat(pieces, dim=1)
+
+    def _chunk(self, rows: int) -> int:
+        if self.size * rows > SMALL:
+            return 1
+        room = CHUNK_BYTES / max(1.0, self._plan.bytes_per_example * rows + 8 * self.size)
+        return max(1, min(CHUNK, int(room)))
+
+    def _batches(self) -> Iterator[tuple[int, BatchProduct]]:
+        yield from self._graphs
+        if self._complete:
+            return
+        skip = len(self._graphs)
+        count = 0
+        for inputs, targets in self._objective.batches():
+            count += 1
+            if count <= skip:
+                continue
+            pair = row_count(inputs), self._prepare(inputs, targets)
+            if count <= self._kept:
+                self._graphs.append(pair)
+            yield pair
+        self._complete = count == len(self._graphs)
+
+
+def hessian(objective: Objective, plan: Plan, *, kept: int = 1) -> CurvatureOperator:
+    """Return the Hessian of the objective as an operator.
+
+    Args:
+        objective: what is differentiated; its parameters must not change while the operator
+            lives.
+        plan: how, from `choose_plan` for the same objective.
+        kept: number of leading batches whose graphs stay in memory between products.
+
+    """
+    return CurvatureOperator(
+        objective, hessian_way(objective, plan.way), plan, batched=plan.vmap, kept=kept
+    )
+
+
+def gauss_newton(
+    objective: Objective, plan: Plan, *, kept: int = 1
+) -> CurvatureOperator | NotApplicable:
+    """Return the Gauss-Newton matrix of the objective as an operator, or why there is none.
+
+    Args:
+        objective: what is differentiated.
+        plan: how, from `choose_plan` for the same objective.
+        kept: number of leading batches whose graphs stay in memory between products.
+
+    """
+    chosen = plan.gauss_newton
+    if isinstance(chosen, NotApplicable):
+        return chosen
+    ways = (chosen.way, chosen.loss_way)
+    wide = objective.wide() if "finite-differences" in ways else None
+
+    def prepare(inputs: Any, targets: Any) -> BatchProduct:
+        return prepare_gauss_newton(objective, wide, inputs, targets, chosen.way, chosen.loss_way)
+
+    return CurvatureOperator(objective, prepare, plan, batched=chosen.vmap, kept=kept)
+
+
+def gradient(objective: Objective) -> Tensor:
+    """Return the gradient of the objective as a vector [P], one batch in memory at a time."""
+    layout = Layout.of(objective.parameters)
+    point = tuple(objective.parameters.values())
+    total = torch.zeros(layout.size, dtype=layout.dtype, device=layout.device)
+    with exact_kernels(), kept_random_state(point):
+        for inputs, targets in objective.batches():
+            total += layout.flatten(loss_gradient(objective, point, inputs, targets)[2])
+    fixed = fixed_entries(objective, layout)
+    total /= objective.count
+    return total if fixed is None else total.masked_fill(fixed, 0)
+
+
+def loss(objective: Objective) -> float:
+    """Return the value of the objective, summed over batches in float64."""
+    total = 0.0
+    tensors = objective.parameters.values()
+    with exact_kernels(), kept_random_state(tensors), torch.no_grad():
+        for inputs, targets in objective.batches():
+            total += float(objective.loss(objective.parameters, inputs, targets))
+    return total / objective.count
+
+
+def fixed_entries(objective: Objective, layout: Layout) -> Tensor | None:
+    """Return a mask [P] of the entries that are held fixed, None where there are none."""
+    masks = held_fixed(objective)
+    if not masks:
+        return None
+    parts = [
+        masks[name].reshape(-1) if name in masks else torch.zeros(size, dtype=torch.bool)
+        for name, size in zip(layout.names, layout.sizes, strict=True)
+    ]
+    return torch.cat([part.to(layout.device) for part in parts])

@@ -1,0 +1,82 @@
+"""The objective of a subject, and the plan to differentiate it, found once a subject."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from whynet.core.outcome import NotApplicable
+from whynet.core.seeds import seed_from
+from whynet.derivatives.objective import Network, Objective
+from whynet.derivatives.plan import Plan, choose_plan
+from whynet.models.network_checks import select_output
+from whynet.models.subject import Split, Subject
+
+_PLANS: WeakKeyDictionary[Subject, Plan | NotApplicable] = WeakKeyDictionary()
+
+
+def objective_from(subject: Subject, split: Split = "train", rows: int | None = None) -> Objective:
+    """Return the mean loss of a subject over a split as a function of its trainable parameters.
+
+    Args:
+        subject: the network with its loss and data, in evaluation mode.
+        split: which data.
+        rows: use that many rows, evenly spread over the split; all by default.
+
+    Cost: one forward pass over the rows, which counts what the loss scores.
+
+    """
+    examples = subject.examples(split)
+    if rows is not None and rows < examples.count:
+        examples = examples.subset([i * examples.count // rows for i in range(rows)])
+
+    def batches() -> Iterator[tuple[Any, Any]]:
+        yield from examples.batches(subject.batch_size, device=subject.device, dtype=subject.dtype)
+
+    def call(network: Network, inputs: Any) -> Tensor:
+        args = (
+            inputs if isinstance(inputs, tuple) else () if isinstance(inputs, dict) else (inputs,)
+        )
+        kwargs = inputs if isinstance(inputs, dict) else {}
+        return select_output(network(*args, **kwargs), subject.output)
+
+    def loss_sum(outputs: Tensor, targets: Any) -> Tensor:
+        return subject.loss.sums(outputs, targets)[0]
+
+    objective = Objective(
+        subject.module, subject.parameters, subject.frozen, loss_sum, batches, 0.0, call
+    )
+    return replace(objective, count=_count(subject, objective))
+
+
+def _count(subject: Subject, objective: Objective) -> float:
+    """Count the scored examples or positions; only the loss knows which are scored."""
+    total = 0.0
+    with torch.no_grad():
+        for inputs, targets in objective.batches():
+            outputs = objective.forward(objective.parameters, inputs)
+            total += subject.loss.sums(outputs, targets)[1]
+    return total
+
+
+def plan_for(subject: Subject) -> Plan | NotApplicable:
+    """Return the plan to differentiate a subject's training loss; probed once a subject."""
+    if subject not in _PLANS:
+        objective = objective_from(subject, "train" if subject.train is not None else "test")
+        _PLANS[subject] = choose_plan(objective, seed_from("differentiation plan"))
+    return _PLANS[subject]
+
+
+def describe(plan: Plan) -> str:
+    """Say how a network is differentiated and what the checks said, in one phrase."""
+    notes = f"; {' '.join(plan.notes)}" if plan.notes else ""
+    return (
+        f"{plan.way.replace('-', ' ')}; one random direction against float64 differences: the "
+        f"Hessian product misses by {plan.check:.1e}, the gradient by {plan.gradient_check:.1e}"
+        f"{notes}"
+    )

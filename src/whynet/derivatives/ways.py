@@ -1,0 +1,189 @@
+"""Three ways to a Hessian-vector product of the summed loss of one batch.
+
+Each `prepare_*` does once what all products of a batch share and returns a `BatchProduct`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.func import grad, jvp, vmap
+
+from whynet.derivatives.differences import central_difference, precision, step_length
+from whynet.derivatives.flat import Vector
+from whynet.derivatives.objective import Objective, widen
+
+Way = Literal["reverse-over-reverse", "forward-over-reverse", "finite-differences"]
+
+WAYS: tuple[Way, ...] = ("reverse-over-reverse", "forward-over-reverse", "finite-differences")
+
+
+@dataclass(frozen=True)
+class BatchProduct:
+    """Products with one batch's share of a matrix.
+
+    Attributes:
+        one: vector to product, one tensor per parameter.
+        many: k vectors at once, stacked on the first axis of each tensor; None where the way
+            cannot be vectorized.
+
+    """
+
+    one: Callable[[Vector], Vector]
+    many: Callable[[Vector], Vector] | None
+
+
+Prepare = Callable[[Any, Any], BatchProduct]
+"""Inputs and targets of a batch to its products."""
+
+
+def leaves_of(objective: Objective) -> dict[str, Tensor]:
+    """Return the parameters as fresh leaves that share memory with them and require gradients."""
+    return {n: p.detach().requires_grad_() for n, p in objective.parameters.items()}
+
+
+def reverse(
+    outputs: Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    cotangents: Sequence[Tensor],
+    *,
+    create_graph: bool = False,
+    batched: bool = False,
+) -> Vector:
+    """Pull cotangents back through a graph that is kept; zeros where nothing depends.
+
+    Args:
+        outputs: ends of the graph; those that depend on no parameter are left out.
+        inputs: leaves.
+        cotangents: one for each output, with a leading axis where `batched`.
+        create_graph: whether the result can be differentiated again.
+        batched: whether many cotangents are pulled back at once.
+
+    """
+    live = [(o, c) for o, c in zip(outputs, cotangents, strict=True) if o.requires_grad]
+    lead = cotangents[0].shape[:1] if batched else ()
+    if not live:
+        return tuple(i.new_zeros((*lead, *i.shape)) for i in inputs)
+    found = torch.autograd.grad(
+        [output for output, _ in live],
+        list(inputs),
+        [cotangent for _, cotangent in live],
+        retain_graph=True,
+        create_graph=create_graph,
+        allow_unused=True,
+        is_grads_batched=batched,
+    )
+    return tuple(
+        i.new_zeros((*lead, *i.shape)) if g is None else (g.to_dense() if g.is_sparse else g)
+        for i, g in zip(inputs, found, strict=True)
+    )
+
+
+def loss_gradient(
+    objective: Objective, parameters: Vector, inputs: Any, targets: Any, *, keep: bool = False
+) -> tuple[Tensor, Vector, Vector]:
+    """Return loss, leaves and gradient of one batch by plain reverse mode.
+
+    Args:
+        objective: what is differentiated.
+        parameters: where, in parameter order.
+        inputs: of the batch.
+        targets: of the batch.
+        keep: whether the gradient can be differentiated again.
+
+    Sparse gradients (of an `Embedding`) are made dense.
+
+    Raises:
+        RuntimeError: the loss hangs on no parameter, or an operation has no derivative.
+
+    """
+    leaves = tuple(p.detach().requires_grad_() for p in parameters)
+    loss = objective.loss(dict(zip(objective.parameters, leaves, strict=True)), inputs, targets)
+    found = torch.autograd.grad(loss, leaves, create_graph=keep, allow_unused=True)
+    gradient = tuple(
+        torch.zeros_like(p) if g is None else (g.to_dense() if g.is_sparse else g)
+        for p, g in zip(leaves, found, strict=True)
+    )
+    return loss, leaves, gradient
+
+
+def prepare_reverse_over_reverse(objective: Objective, inputs: Any, targets: Any) -> BatchProduct:
+    """Differentiate the gradient's graph in reverse (Pearlmutter 1994, in reverse mode).
+
+    A gradient that hangs on no parameter (a loss linear in them) gives zeros.
+
+    Cost: about one gradient to prepare, one to two per product; memory: the graphs of loss and
+    gradient of the batch.
+
+    """
+    parameters = tuple(objective.parameters.values())
+    _, leaves, gradient = loss_gradient(objective, parameters, inputs, targets, keep=True)
+
+    def one(vector: Vector) -> Vector:
+        return reverse(gradient, leaves, vector)
+
+    def many(vectors: Vector) -> Vector:
+        return reverse(gradient, leaves, vectors, batched=True)
+
+    return BatchProduct(one, many)
+
+
+def prepare_forward_over_reverse(objective: Objective, inputs: Any, targets: Any) -> BatchProduct:
+    """Differentiate the gradient in forward mode (Pearlmutter 1994).
+
+    Cost: two to five gradients per product, none to prepare; memory: twice a gradient's.
+
+    """
+    names = tuple(objective.parameters)
+    parameters = tuple(objective.parameters.values())
+
+    def loss(values: Vector) -> Tensor:
+        return objective.loss(dict(zip(names, values, strict=True)), inputs, targets)
+
+    gradient = grad(loss)
+
+    def one(vector: Vector) -> Vector:
+        tangent: Vector = jvp(gradient, (parameters,), (vector,))[1]
+        return tangent
+
+    return BatchProduct(one, vmap(one))
+
+
+def prepare_finite_differences(wide: Objective, inputs: Any, targets: Any) -> BatchProduct:
+    """Central differences of the gradient in float64.
+
+    Args:
+        wide: the objective in float64 (`Objective.wide`).
+        inputs: of the batch, in any precision.
+        targets: of the batch.
+
+    Cost: two float64 gradients per product, one forward pass to prepare.
+
+    """
+    inputs, targets = widen(inputs), widen(targets)
+    point = tuple(wide.parameters.values())
+    with torch.no_grad():
+        epsilon = precision(wide.forward(wide.parameters, inputs))
+
+    def gradient(parameters: Vector) -> Vector:
+        return loss_gradient(wide, parameters, inputs, targets)[2]
+
+    def one(vector: Vector) -> Vector:
+        step = step_length(point, vector, epsilon, 1)
+        return central_difference(gradient, point, vector, step)
+
+    return BatchProduct(one, None)
+
+
+def hessian_way(objective: Objective, way: Way) -> Prepare:
+    """Return what prepares Hessian products with a batch in the given way."""
+    if way == "reverse-over-reverse":
+        return lambda inputs, targets: prepare_reverse_over_reverse(objective, inputs, targets)
+    if way == "forward-over-reverse":
+        return lambda inputs, targets: prepare_forward_over_reverse(objective, inputs, targets)
+    wide = objective.wide()
+    return lambda inputs, targets: prepare_finite_differences(wide, inputs, targets)

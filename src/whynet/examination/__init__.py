@@ -1,0 +1,1 @@
+"""Machinery for questions: which apply, running within a budget, receipts, reports."""

@@ -1,0 +1,89 @@
+"""Conditions under which a run fails: `test_accuracy < 0.9`, at the safe end of the interval."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from whynet.core.errors import InputError
+from whynet.core.estimate import Estimate, format_interval
+
+_FORM = re.compile(r"\s*([A-Za-z][\w.\-/ ]*?)\s*(<=|>=|<|>)\s*(\S+)\s*")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One condition under which a run fails.
+
+    Attributes:
+        key: a key of `summary.json`.
+        sign: `<`, `<=`, `>` or `>=`.
+        bound: what the number is held against.
+
+    """
+
+    key: str
+    sign: str
+    bound: float
+
+    def fails(self, estimate: Estimate) -> bool:
+        """Whether the condition cannot be excluded: the interval's unsafe end meets it.
+
+        `accuracy < 0.9` fails a run unless the whole interval lies at or above 0.9.
+        """
+        if math.isnan(estimate.low) or math.isnan(estimate.high):
+            return True
+        return {
+            "<": estimate.low < self.bound,
+            "<=": estimate.low <= self.bound,
+            ">": estimate.high > self.bound,
+            ">=": estimate.high >= self.bound,
+        }[self.sign]
+
+
+def parse_condition(text: str, argument: str = "--fail-on") -> Condition:
+    """Read a condition such as `test_accuracy < 0.9`.
+
+    Raises:
+        InputError: it has another form, or its bound is no finite number.
+
+    """
+    match = _FORM.fullmatch(text)
+    try:
+        bound = float(match[3]) if match else math.nan
+    except ValueError:
+        bound = math.nan
+    if match is None or not math.isfinite(bound):
+        raise InputError(argument, repr(text), "a condition such as 'test_accuracy < 0.9'")
+    return Condition(match[1], match[2], bound)
+
+
+def judge(
+    conditions: tuple[Condition, ...],
+    numbers: Mapping[str, Estimate],
+    argument: str = "--fail-on",
+) -> list[str]:
+    """Return a sentence for every condition that holds or cannot be excluded.
+
+    Raises:
+        InputError: a condition names no number of this report.
+
+    """
+    sentences = []
+    for condition in conditions:
+        estimate = numbers.get(condition.key)
+        if estimate is None:
+            near = difflib.get_close_matches(condition.key, numbers, n=3)
+            hint = f": nearest are {', '.join(near)}" if near else ""
+            raise InputError(
+                argument, f"the unknown number {condition.key!r}", f"a key of summary.json{hint}"
+            )
+        if condition.fails(estimate):
+            sentences.append(
+                f"{condition.key} is {format_interval(estimate)}: "
+                f"{condition.key} {condition.sign} {condition.bound:g} cannot be excluded."
+            )
+    return sentences

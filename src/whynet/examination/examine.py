@@ -1,0 +1,236 @@
+"""Asking every question of a network, within a budget."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from whynet.concepts.registry import instruments, load_question, questions
+from whynet.core.errors import InputError
+from whynet.core.measurement import Measurement
+from whynet.core.outcome import Failed, NotApplicable
+from whynet.core.question import Question, Results
+from whynet.examination.report import Answer, Receipt, Report
+from whynet.examination.schedule import Outcome, Progress, Run, Schedule, Task, View, run_tasks
+from whynet.models.subject import Subject
+
+
+@dataclass(frozen=True)
+class Examination:
+    """A finished examination: the report, the subject it is about and how it was run.
+
+    Attributes:
+        report: findings, panels, receipts.
+        subject: the network with its loss and data.
+        rounds: instrument id to the rounds that were run.
+        seed: what all draws derive from.
+
+    """
+
+    report: Report
+    subject: Subject
+    rounds: Mapping[str, int]
+    seed: int
+
+    def save(self, path: str, **options: Any) -> str:
+        """Write report, numbers, figures and weights into a folder; returns the report's path.
+
+        Args:
+            path: a new folder, an empty one, or one that an examination wrote earlier.
+            **options: see `whynet.examination.folder.save`.
+
+        """
+        from whynet.examination.folder import save
+
+        return str(save(self, path, **options))
+
+    def _repr_html_(self) -> str:
+        from whynet.examination.page import render_page
+
+        return render_page(self.report)
+
+
+def examine(
+    subject: Subject,
+    *,
+    only: Iterable[str] = (),
+    skip: Iterable[str] = (),
+    budget: float | None = None,
+    rounds: Mapping[str, int] | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+    command: Callable[[str, int], str] | None = None,
+) -> Examination:
+    """Ask every question that applies to a network, and answer in a report.
+
+    Args:
+        subject: the network with its loss and data.
+        only: ids of questions or instruments; all by default.
+        skip: ids of questions or instruments to leave out.
+        budget: seconds; one round of every instrument is the minimum, what is left buys shorter
+            bars. None: one round each, which reproduces exactly.
+        rounds: exact rounds by instrument, as receipts and manifests record them.
+        seed: what all draws derive from.
+        progress: told what runs next, how many tasks are done and how many there are.
+        command: gives the receipt's command for an instrument and its rounds; Python by default.
+
+    Returns:
+        The examination; nothing is written before its `save`. A keyboard interrupt ends it early
+        with `report.interrupted` set and everything that finished in its panels.
+
+    Raises:
+        InputError: `only`, `skip` or `rounds` name something that does not exist.
+
+    """
+    started = time.monotonic()
+    chosen, wanted = _choose(tuple(only), tuple(skip))
+    fixed = dict(rounds or {})
+    for name in fixed:
+        if name not in instruments():
+            raise InputError("rounds", repr(name), f"one of {', '.join(instruments())}")
+    subjects: dict[View, Subject] = {"trained": subject}
+    tasks = [Task(name, "trained", fixed.get(name)) for name in wanted]
+    if subject.initial is not None:
+        subjects["initial"] = subject.initial
+        early = dict.fromkeys(n for q in chosen.values() for n in q.at_initialization)
+        tasks += [Task(name, "initial", 1) for name in early if name in wanted]
+    schedule = run_tasks(subjects, tasks, seed=seed, budget=budget, progress=progress)
+    python = f"whynet.measure({{name!r}}, subject, rounds={{rounds}}, seed={seed})"
+    write = command or (lambda name, count: python.format(name=name, rounds=count))
+    report = _report(subject, chosen, schedule, write, seed, time.monotonic() - started)
+    counts = {
+        run.task.instrument: run.rounds
+        for run in schedule.runs
+        if run.task.view == "trained" and isinstance(run.outcome, Measurement)
+    }
+    return Examination(report, subject, counts, seed)
+
+
+def _choose(
+    only: tuple[str, ...], skip: tuple[str, ...]
+) -> tuple[dict[str, Question], tuple[str, ...]]:
+    """Return the questions to ask and the instruments they need, in the order of the panels."""
+    known = {*questions(), *instruments()}
+    for argument, names in (("only", only), ("skip", skip)):
+        for name in names:
+            if name not in known:
+                raise InputError(argument, repr(name), f"one of {', '.join(sorted(known))}")
+    asked: dict[str, Question] = {}
+    wanted: dict[str, None] = {}
+    for name, entry in questions().items():
+        question = entry.metadata
+        used = [n for n in (*question.uses, *question.may_use) if n not in skip]
+        if name in skip or any(n in skip for n in question.uses):
+            continue
+        if only and name not in only:
+            # An instrument alone pulls in the questions that can be asked of it.
+            used = [n for n in used if n in only]
+            if not used or not set(question.uses) <= set(used):
+                continue
+        asked[name] = question
+        wanted |= dict.fromkeys(used)
+    if not asked:
+        raise InputError("only", repr(" ".join(only)), "a choice that leaves a question to ask")
+    return asked, tuple(wanted)
+
+
+def _report(
+    subject: Subject,
+    chosen: dict[str, Question],
+    schedule: Schedule,
+    command: Callable[[str, int], str],
+    seed: int,
+    seconds: float,
+) -> Report:
+    outcomes: dict[str, Outcome] = {}
+    initial: dict[str, Measurement] = {}
+    for run in schedule.runs:
+        if run.task.view == "trained" and run.outcome is not None:
+            outcomes[run.task.instrument] = run.outcome
+        elif isinstance(run.outcome, Measurement):
+            initial[run.task.instrument] = run.outcome
+    measured = {n: out for n, out in outcomes.items() if isinstance(out, Measurement)}
+    results = Results(subject.facts, measured, initial)
+    receipts = {
+        run.task.instrument: _receipt(run, command)
+        for run in schedule.runs
+        if run.task.view == "trained" and isinstance(run.outcome, Measurement)
+    }
+    answers = tuple(
+        _answer(name, question, results, outcomes, receipts) for name, question in chosen.items()
+    )
+    plan = tuple(
+        (name, out.check) for name, out in measured.items() if out.check
+    )
+    return Report(
+        facts=subject.facts,
+        answers=answers,
+        outcomes=outcomes,
+        initial=initial,
+        plan=plan,
+        provenance=_provenance(subject, seed),
+        seconds=seconds,
+        interrupted=schedule.interrupted,
+    )
+
+
+def _receipt(run: Run, command: Callable[[str, int], str]) -> Receipt:
+    assert isinstance(run.outcome, Measurement)
+    return Receipt(
+        run.task.instrument,
+        command(run.task.instrument, run.rounds),
+        run.rounds,
+        run.seconds,
+        run.outcome.check,
+    )
+
+
+def _answer(
+    name: str,
+    question: Question,
+    results: Results,
+    outcomes: dict[str, Outcome],
+    receipts: dict[str, Receipt],
+) -> Answer:
+    for used in question.uses:
+        outcome = outcomes.get(used)
+        if outcome is None:
+            return Answer(
+                name, question, "not reached", f"The examination ended before {used} was measured."
+            )
+        if isinstance(outcome, NotApplicable):
+            return Answer(name, question, "not applicable", outcome.reason)
+        if isinstance(outcome, Failed):
+            return Answer(name, question, "failed", f"{used}: {outcome.error}")
+    try:
+        panel = load_question(name).ask(results)
+    except Exception as error:  # noqa: BLE001 - a question that raises must not lose the others
+        return Answer(name, question, "failed", f"{type(error).__name__}: {error}")
+    used_receipts = tuple(receipts[n] for n in (*question.uses, *question.may_use) if n in receipts)
+    return Answer(name, question, "answered", "", panel, used_receipts)
+
+
+def _provenance(subject: Subject, seed: int) -> tuple[tuple[str, str], ...]:
+    from whynet import __version__
+
+    rows = [
+        ("whynet", __version__),
+        ("torch", str(torch.__version__)),
+        ("Python", platform.python_version()),
+        ("machine class", f"{platform.system()} {platform.machine()}"),
+        ("device", str(subject.device)),
+        ("precision", str(subject.dtype).removeprefix("torch.")),
+        ("threads", str(torch.get_num_threads())),
+        ("batch size", str(subject.batch_size)),
+        ("seed", str(seed)),
+    ]
+    for split in ("train", "test"):
+        data = getattr(subject, split)
+        if data is not None:
+            rows.append((f"{split} data, SHA-256", data.sha256))
+    return tuple(rows)

@@ -1,0 +1,206 @@
+"""The manifest: everything a run was asked, as strict TOML that can be given back."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import re
+import shlex
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from whynet.core.errors import InputError, StoreError
+
+SCHEMA_VERSION = "1.0"
+"""Of the manifest and of `summary.json`: a newer major number is refused, an older minor read."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a run was asked, by the names of the command line's options.
+
+    Attributes:
+        target: the network: a built-in name, `file.py:name`, `package.module:name`, `model.pt2`.
+        weights: file of trained weights.
+        init_weights: file of weights before training.
+        train: training data.
+        test: test data.
+        target_column: column of labels in tables.
+        loss: name of the loss or `file.py:name`.
+        output: which entry of a structured output to examine.
+        device: where to compute.
+        dtype: `float32` or `float64`; that of the network by default.
+        batch_size: rows in memory at a time.
+        memory: bound on the memory of a batch, as the user wrote it.
+        seed: what all draws derive from.
+        budget: time for everything, as the user wrote it.
+        only: questions or instruments to restrict to.
+        skip: questions or instruments to leave out.
+        rounds: instrument to the rounds that were run.
+        sha256: name of a file's role (`target`, `weights`, `train`…) to its hash.
+
+    """
+
+    target: str = ""
+    weights: str | None = None
+    init_weights: str | None = None
+    train: str | None = None
+    test: str | None = None
+    target_column: str | None = None
+    loss: str | None = None
+    output: str | None = None
+    device: str = "cpu"
+    dtype: str | None = None
+    batch_size: int = 512
+    memory: str | None = None
+    seed: int = 0
+    budget: str | None = None
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    rounds: Mapping[str, int] = field(default_factory=dict)
+    sha256: Mapping[str, str] = field(default_factory=dict)
+
+
+_SOURCES = ("weights", "init_weights", "train", "test", "target_column", "loss", "output")
+_SETTINGS = ("device", "dtype", "batch_size", "memory", "seed")
+
+
+def option(name: str) -> str:
+    """Return the option of the command line that sets a field of `Request`."""
+    short = {"target": "TARGET", "target_column": "--target"}
+    return short.get(name, "--" + name.replace("_", "-"))
+
+
+def measure_command(request: Request, instrument: str, rounds: int, weights: str | None) -> str:
+    """Write the command that recomputes the numbers of one instrument.
+
+    Args:
+        request: the run.
+        instrument: id of the instrument.
+        rounds: rounds that were run.
+        weights: file of the examined weights; those of the request where None.
+
+    """
+    words = ["whynet", "measure", instrument, request.target]
+    if weights is not None:
+        request = dataclasses.replace(request, weights=weights)
+    words += _options(request, (*_SOURCES, *_SETTINGS))
+    if rounds != 1:
+        words += ["--rounds", str(rounds)]
+    return shlex.join(words)
+
+
+def examine_command(request: Request, out: str) -> str:
+    """Write the command that runs the whole examination again."""
+    words = ["whynet", "examine", request.target]
+    words += _options(request, (*_SOURCES, *_SETTINGS, "budget", "only", "skip"))
+    return shlex.join([*words, "--out", out])
+
+
+def _options(request: Request, names: Iterable[str]) -> list[str]:
+    words: list[str] = []
+    defaults = Request()
+    for name in names:
+        value = getattr(request, name)
+        if value is None or value == getattr(defaults, name):
+            continue
+        for one in value if isinstance(value, tuple) else (value,):
+            words += [option(name), str(one)]
+    return words
+
+
+def to_toml(request: Request) -> str:
+    """Write a request as TOML; `from_toml` reads it back unchanged."""
+    lines = [f'schema_version = "{SCHEMA_VERSION}"']
+    tables = []
+    for entry in dataclasses.fields(request):
+        value = getattr(request, entry.name)
+        if isinstance(value, Mapping):
+            if value:
+                tables += ["", f"[{entry.name}]"]
+                tables += [f"{_key(key)} = {_value(value[key])}" for key in sorted(value)]
+        elif value is not None:
+            lines.append(f"{entry.name} = {_value(value)}")
+    return "\n".join([*lines, *tables]) + "\n"
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _value(key)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_value(item) for item in value) + "]"
+    # JSON's escapes of strings are TOML's as well, but for the delete character.
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def read_toml(path: str | Path, argument: str = "--config") -> dict[str, Any]:
+    """Read the options of a configuration or a manifest.
+
+    Returns:
+        Field of `Request` to value; only those that the file sets.
+
+    Raises:
+        InputError: no such file, no TOML, an unknown key, or a value of another type.
+        StoreError: the file is of a newer major version of the schema.
+
+    """
+    file = Path(path)
+    try:
+        content = tomllib.loads(file.read_bytes().decode("utf-8"))
+    except FileNotFoundError:
+        raise InputError(argument, f"no file {str(path)!r}", "a TOML file of options") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(argument, f"{str(path)!r}, unreadable ({error})", "a TOML file") from error
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(argument, f"{str(path)!r}, no TOML ({error})", "a TOML file") from error
+    version = content.pop("schema_version", SCHEMA_VERSION)
+    check_version(version, str(path), argument)
+    types = {entry.name: entry for entry in dataclasses.fields(Request)}
+    return {name: _checked(name, value, types, argument) for name, value in content.items()}
+
+
+def check_version(version: Any, where: str, argument: str) -> None:
+    """Refuse what a newer whynet wrote.
+
+    Raises:
+        StoreError: the version is no version, or its major number is above ours.
+
+    """
+    ours = int(SCHEMA_VERSION.split(".")[0])
+    if not isinstance(version, str) or not re.fullmatch(r"\d{1,6}\.\d{1,6}", version):
+        raise StoreError(argument, f"schema_version {version!r} in {where}", "a version like 1.0")
+    if int(version.split(".")[0]) > ours:
+        raise StoreError(
+            argument, f"schema_version {version} in {where}", f"at most {ours}.x: update whynet"
+        )
+
+
+def _checked(name: str, value: Any, fields: Mapping[str, Any], argument: str) -> Any:
+    if name not in fields:
+        near = difflib.get_close_matches(name, fields, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise InputError(argument, f"the unknown key {name!r}", f"one of {', '.join(fields)}{hint}")
+    default = getattr(Request(), name)
+    if name in ("rounds", "sha256"):
+        inner = int if name == "rounds" else str
+        if not isinstance(value, dict) or any(type(v) is not inner for v in value.values()):
+            raise InputError(argument, f"{name} = {value!r}", f"a table of {inner.__name__} values")
+        return value
+    if isinstance(default, tuple):
+        if not isinstance(value, list) or any(not isinstance(v, str) for v in value):
+            raise InputError(argument, f"{name} = {value!r}", "a list of names")
+        return tuple(value)
+    wanted = int if isinstance(default, int) else str
+    if type(value) is not wanted:
+        raise InputError(argument, f"{name} = {value!r}", f"a value of type {wanted.__name__}")
+    return value

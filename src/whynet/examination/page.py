@@ -1,0 +1,355 @@
+"""The report as one page: no script, no network, everything foreign escaped."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from whynet.core.citations import bibliography
+from whynet.core.estimate import Estimate, format_interval
+from whynet.core.measurement import Measurement
+from whynet.core.outcome import Failed
+from whynet.core.question import Finding, Reference, SubjectFacts, Table
+from whynet.examination.drawing import clean_svg, draw_figures
+from whynet.examination.report import Answer, Receipt, Report
+from whynet.examination.strip import strip_svg
+from whynet.examination.words import counted, duration, marked, powers, slug, unbroken, visible
+
+FIRST_SCREEN = 8
+"""Findings on the first screen; further ones stand in their panels."""
+
+_COMMAND = 4000
+_ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5}|[a-z-]+/\d{7})")
+
+
+def render_page(report: Report, *, figures: Mapping[str, str | Failed] | None = None) -> str:
+    """Write the report as one self-contained HTML page.
+
+    The same report gives the same bytes.
+
+    Args:
+        report: what the examination ended with.
+        figures: name to SVG as `draw_figures` returns them; drawn here where not given.
+
+    Returns:
+        the page; it runs no script and fetches nothing, which its content policy enforces.
+
+    """
+    style = _file("report.css")
+    drawn = draw_figures(report) if figures is None else figures
+    works = _works(report)
+    findings = _findings(report, works)
+    panels = _panels(report, drawn, works, findings[FIRST_SCREEN:])
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            style=Markup(style),
+            style_hash=_content_hash(style),
+            name=visible(report.facts.name, 160),
+            facts=_facts(report.facts),
+            notes=[marked(note, 600) for note in report.facts.notes],
+            seconds=duration(report.seconds),
+            interrupted=report.interrupted,
+            findings=findings[:FIRST_SCREEN],
+            panels=panels,
+            plan=report.plan,
+            inapplicable=_reasons(report, "not applicable"),
+            unreached=_reasons(report, "not reached"),
+            failures=_failures(report),
+            receipts=_receipts(report),
+            provenance=[(what, visible(value, 600)) for what, value in report.provenance],
+            references=list(works.values()),
+            example=strip_svg(_EXAMPLE),
+        )
+    )
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A cited work as the page shows it."""
+
+    id: str
+    short: str
+    authors: str
+    year: str
+    title: str
+    where: str
+    link: str
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """A finding as the page shows it."""
+
+    id: str
+    panel: str
+    short: str
+    headline: Markup
+    numbers: Markup
+    advice: Markup
+    strip: Markup
+    over: str
+    works: tuple[_Work, ...]
+    command: str
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("whynet.examination", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(
+        marked=marked, cell=_cell, tab_note=_interval_note, time=duration, unbroken=unbroken
+    )
+    return environment
+
+
+def _shown(value: object) -> object:
+    """Let nothing hidden pass: the last gate of every text on the way into the page."""
+    return value if isinstance(value, Markup) else visible(value, _COMMAND)
+
+
+def _file(name: str) -> str:
+    folder = files("whynet.examination").joinpath("templates")
+    return folder.joinpath(name).read_text(encoding="utf-8")
+
+
+def _content_hash(style: str) -> str:
+    return base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+
+
+def _facts(facts: SubjectFacts) -> Markup:
+    """Say network and data in one line."""
+    parts = [
+        Markup("<b>{}</b>").format(visible(facts.architecture, 200)),
+        counted(facts.parameters, "parameter", "parameters"),
+    ]
+    if facts.trainable != facts.parameters:
+        parts[-1] += f" ({facts.trainable:,} of them trainable)"
+    if facts.train_examples:
+        trained = counted(facts.train_examples, "example", "examples")
+        parts.append(Markup("trained on <b>{}</b>").format(trained))
+    line = Markup(", ").join(parts)
+    if facts.test_examples:
+        line += f"; judged on {counted(facts.test_examples, 'unseen one', 'unseen ones')}"
+    task = visible(facts.task, 60)
+    task = task[:1].upper() + task[1:]
+    if facts.classes:
+        task += f" into {counted(facts.classes, 'class', 'classes')}"
+    return line + f". {task}; loss: {visible(facts.loss, 80)}."
+
+
+def _findings(report: Report, works: Mapping[str, _Work]) -> list[_Finding]:
+    pairs = [
+        (finding, answer)
+        for answer in report.answers
+        if answer.panel is not None
+        for finding in answer.panel.findings
+    ]
+    pairs.sort(key=lambda pair: -pair[0].importance)
+    return [
+        _finding(number, finding, answer, report, works)
+        for number, (finding, answer) in enumerate(pairs, start=1)
+    ]
+
+
+def _finding(
+    number: int, finding: Finding, answer: Answer, report: Report, works: Mapping[str, _Work]
+) -> _Finding:
+    own = [receipt for receipt in answer.receipts if receipt.instrument == finding.instrument]
+    every = own or [r for a in report.answers for r in a.receipts]
+    command = next((r.command for r in every if r.instrument == finding.instrument), "")
+    return _Finding(
+        id=f"finding-{number}",
+        panel=_panel_id(report, answer),
+        short=answer.question.short,
+        headline=marked(finding.headline, 300),
+        numbers=marked(finding.numbers, 1200),
+        advice=marked(finding.advice, 1200),
+        strip=strip_svg(finding),
+        over=_sureness(finding.estimate),
+        works=tuple(works[key] for key in dict.fromkeys(finding.cites)),
+        command=visible(command, _COMMAND),
+    )
+
+
+def _sureness(estimate: Estimate) -> str:
+    """Say how a number knows its uncertainty: `95 % interval over examples (Clopper-Pearson)`."""
+    said = {
+        "exact": "exact",
+        "certified": "certified bound",
+        "interval": f"{100 * estimate.level:.3g} % interval",
+        "indicative": "indicative",
+    }[estimate.kind]
+    said += f" over {visible(estimate.over, 80)}" if estimate.over else ""
+    return f"{said} ({visible(estimate.how, 120)})" if estimate.how else said
+
+
+def _panel_id(report: Report, answer: Answer) -> str:
+    """Return the id of a panel; the place keeps it unique where two slugs agree."""
+    slugs = [slug(other.id) for other in report.answers]
+    place = next(i for i, other in enumerate(report.answers) if other is answer)
+    taken = slugs[place] in slugs[:place]
+    return f"q-{slugs[place]}-{place}" if taken else f"q-{slugs[place]}"
+
+
+def _panels(
+    report: Report,
+    drawn: Mapping[str, str | Failed],
+    works: Mapping[str, _Work],
+    further: Iterable[_Finding],
+) -> list[dict[str, Any]]:
+    later = list(further)
+    panels = []
+    for answer in report.answers:
+        if answer.panel is None:
+            continue
+        panel, name = answer.panel, _panel_id(report, answer)
+        results = [report.outcomes.get(i) for i in dict.fromkeys(answer.question.uses)]
+        measured = [result for result in results if isinstance(result, Measurement)]
+        notes = dict.fromkeys(note for result in measured for note in result.notes)
+        cites = dict.fromkeys(key for result in measured for key in result.cites)
+        panels.append(
+            {
+                "id": name,
+                "title": answer.question.title,
+                "short": answer.question.short,
+                "lead": marked(panel.lead),
+                "method": marked(panel.method),
+                "figures": [_figure(f.name, f.alt, f.caption, drawn) for f in panel.figures],
+                "tables": [_table(table) for table in panel.tables],
+                "assumptions": panel.assumptions,
+                "further": [finding for finding in later if finding.panel == name],
+                "notes": [marked(note, 600) for note in notes],
+                "works": [works[key] for key in cites],
+                "receipts": answer.receipts,
+                "seconds": duration(sum(receipt.seconds for receipt in answer.receipts)),
+            }
+        )
+    return panels
+
+
+def _figure(name: str, alt: str, caption: str, drawn: Mapping[str, str | Failed]) -> dict[str, Any]:
+    svg = drawn.get(name, Failed("it was not drawn"))
+    fault = svg.error if isinstance(svg, Failed) else ""
+    picture = Markup("")
+    if isinstance(svg, Markup):
+        picture = svg
+    elif isinstance(svg, str):
+        picture = clean_svg(svg, slug(name), alt)
+    return {"svg": picture, "fault": fault, "alt": alt, "caption": marked(caption)}
+
+
+def _table(table: Table) -> dict[str, Any]:
+    """Prepare a table: a column with an estimate in it is one of numbers."""
+    numeric = [
+        any(len(row) > place and isinstance(row[place], Estimate) for row in table.rows)
+        for place in range(len(table.columns))
+    ]
+    return {"table": table, "numeric": numeric, "caption": marked(table.caption)}
+
+
+def _cell(cell: str | Estimate) -> Markup:
+    if not isinstance(cell, Estimate):
+        return marked(cell, 300)
+    word = cell.kind if cell.kind in ("certified", "indicative") else ""
+    text = powers(visible(format_interval(cell), 120))
+    if not word:
+        return Markup("{}").format(text)
+    return Markup('{} <span class="kind">{}</span>').format(text, word)
+
+
+def _interval_note(table: Table) -> str:
+    """Say over what the intervals of a table are."""
+    cells = [cell for row in table.rows for cell in row if isinstance(cell, Estimate)]
+    bars = [cell for cell in cells if cell.kind != "exact"]
+    if not bars:
+        return ""
+    kinds = ", ".join(dict.fromkeys(_bracket(cell) for cell in bars))
+    return f"In brackets: {kinds}." + (" No bracket: exact." if len(bars) < len(cells) else "")
+
+
+def _bracket(cell: Estimate) -> str:
+    if cell.kind == "certified":
+        return "certified bounds"
+    said = f"{100 * cell.level:.3g} % intervals" + (
+        " (a hint)" if cell.kind == "indicative" else ""
+    )
+    return f"{said} over {visible(cell.over, 80)}" if cell.over else said
+
+
+def _reasons(report: Report, state: str) -> list[tuple[str, str]]:
+    return [(a.question.title, a.reason) for a in report.answers if a.state == state]
+
+
+def _failures(report: Report) -> list[tuple[str, str]]:
+    """Return what failed with its one line of error, in the order of `report.failed`."""
+    reasons = {a.id: a.reason for a in report.answers if a.state == "failed"}
+    rows = []
+    for name in report.failed:
+        outcome = report.outcomes.get(name)
+        error = outcome.error if isinstance(outcome, Failed) else reasons.get(name, "")
+        rows.append((visible(name, 160), visible(error, 600)))
+    return rows
+
+
+def _receipts(report: Report) -> list[Receipt]:
+    every = [receipt for answer in report.answers for receipt in answer.receipts]
+    return list({(r.instrument, r.command): r for r in every}.values())
+
+
+def _works(report: Report) -> dict[str, _Work]:
+    """Collect the works that findings and measurements cite, in alphabetical order."""
+    keys = {key for finding in report.findings for key in finding.cites}
+    results = [*report.outcomes.values(), *report.initial.values()]
+    keys |= {key for result in results if isinstance(result, Measurement) for key in result.cites}
+    works = [(key, _work(key)) for key in sorted(keys)]
+    works.sort(key=lambda pair: (pair[1].authors.lower(), pair[1].year, pair[0]))
+    return dict(works)
+
+
+def _work(key: str) -> _Work:
+    found = bibliography().get(key)
+    if found is None:
+        shown = visible(key, 80)
+        name = hashlib.sha256(key.encode(errors="replace")).hexdigest()[:12]
+        return _Work(f"ref-{name}", shown, shown, "", "not in the bibliography", "", "")
+    people = [" ".join(reversed(p.split(", ", 1))) for p in found.authors.split(" and ")]
+    authors = people[0] if len(people) == 1 else f"{', '.join(people[:-1])} and {people[-1]}"
+    match = _ARXIV.fullmatch(found.where)
+    link = f"https://arxiv.org/abs/{match[1]}" if match else ""
+    return _Work(
+        f"ref-{slug(key)}", found.short, authors, found.year, found.title, found.where, link
+    )
+
+
+_EXAMPLE = Finding(
+    key="example",
+    headline="",
+    numbers="",
+    advice="",
+    estimate=Estimate(0.942, 0.918, 0.961, "interval", unit="fraction", over="examples"),
+    label="this network",
+    references=(
+        Reference("other seeds", 0.931, 0.949),
+        Reference("a linear model", 0.872, 0.893),
+    ),
+    importance=0.0,
+    instrument="",
+)

@@ -1,0 +1,181 @@
+"""Running instruments in rounds within a budget of time; never losing what finished."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from whynet.concepts.measuring import begin, check_rounds
+from whynet.concepts.registry import load_instrument
+from whynet.core.instrument import InstrumentModule
+from whynet.core.measurement import Measurement
+from whynet.core.outcome import Failed, NotApplicable
+from whynet.models.preservation import preserved
+from whynet.models.subject import Subject
+
+View = Literal["trained", "initial"]
+Outcome = Measurement | NotApplicable | Failed
+
+
+@dataclass(frozen=True)
+class Task:
+    """One instrument on one view of the subject.
+
+    Attributes:
+        instrument: its id.
+        view: the network as it is, or at initialization.
+        rounds: exactly so many rounds; None lets the budget decide, with one as the minimum.
+
+    """
+
+    instrument: str
+    view: View = "trained"
+    rounds: int | None = None
+
+
+@dataclass
+class Run:
+    """What became of a task: its last readable state, its rounds, its seconds."""
+
+    task: Task
+    module: InstrumentModule | None = None
+    state: Any = None
+    rounds: int = 0
+    seconds: float = 0.0
+    stopped: NotApplicable | Failed | None = None
+    outcome: Outcome | None = None
+
+
+@dataclass
+class Schedule:
+    """All runs of an examination, and whether it was interrupted.
+
+    Attributes:
+        runs: one for every task, in order.
+        interrupted: a keyboard interrupt or signal ended it early.
+
+    """
+
+    runs: list[Run] = field(default_factory=list)
+    interrupted: bool = False
+
+    def outcome(self, instrument: str, view: View = "trained") -> Outcome | None:
+        """What an instrument returned, or None where it was not reached."""
+        for run in self.runs:
+            if (run.task.instrument, run.task.view) == (instrument, view):
+                return run.outcome
+        return None
+
+
+Progress = Callable[[str, int, int], None]
+"""Called with what runs next, how many tasks are done and how many there are."""
+
+
+def run_tasks(
+    subjects: dict[View, Subject],
+    tasks: Sequence[Task],
+    *,
+    seed: int,
+    budget: float | None = None,
+    progress: Progress | None = None,
+) -> Schedule:
+    """Run every task for at least one round; spend what is left of the budget on more.
+
+    Which rounds run depends on elapsed time only, never on a value that was measured. Without a
+    budget every task runs one round (or the number it asks for). An exception of one instrument
+    becomes its `Failed` outcome; a keyboard interrupt keeps all finished rounds.
+
+    Args:
+        subjects: the subject of each view.
+        tasks: what to run, in order.
+        seed: what the draws derive from.
+        budget: seconds for everything, or None.
+        progress: told before every task.
+
+    """
+    deadline = None if budget is None else time.monotonic() + budget
+    schedule = Schedule([Run(task) for task in tasks])
+    try:
+        with preserved():
+            for index, run in enumerate(schedule.runs):
+                if progress:
+                    progress(run.task.instrument, index, len(schedule.runs))
+                _first_rounds(run, subjects[run.task.view], seed)
+            if deadline is not None:
+                _spend(schedule.runs, deadline, progress)
+    except KeyboardInterrupt:
+        schedule.interrupted = True
+    for run in schedule.runs:
+        run.outcome = _read(run)
+    if progress and not schedule.interrupted:
+        progress("", len(schedule.runs), len(schedule.runs))
+    return schedule
+
+
+def _first_rounds(run: Run, subject: Subject, seed: int) -> None:
+    started = time.monotonic()
+    try:
+        run.module = load_instrument(run.task.instrument)
+        if run.task.rounds is not None:
+            check_rounds(run.module, run.task.rounds)
+        state = begin(run.module, subject, seed)
+        if isinstance(state, NotApplicable):
+            run.stopped = state
+            return
+        for _ in range(run.task.rounds or 1):
+            state = run.module.advance(state)
+            run.state, run.rounds = state, run.rounds + 1
+    except Exception as error:  # noqa: BLE001 - one instrument's failure must not lose the others
+        run.stopped = _failure(error)
+    finally:
+        run.seconds += time.monotonic() - started
+
+
+def _spend(runs: list[Run], deadline: float, progress: Progress | None) -> None:
+    """Give further rounds, always to the run with the fewest, while one still fits."""
+    while True:
+        now = time.monotonic()
+        open_runs = [
+            run
+            for run in runs
+            if run.module is not None
+            and run.stopped is None
+            and run.task.rounds is None
+            and 0 < run.rounds < run.module.INSTRUMENT.rounds
+            and now + run.seconds / run.rounds <= deadline
+        ]
+        if not open_runs:
+            return
+        run = min(open_runs, key=lambda candidate: candidate.rounds)
+        assert run.module is not None
+        if progress:
+            progress(f"{run.task.instrument}, round {run.rounds + 1}", len(runs), len(runs))
+        try:
+            run.state = run.module.advance(run.state)
+            run.rounds += 1
+        except Exception as error:  # noqa: BLE001 - the finished rounds stand all the same
+            run.stopped = _failure(error)
+        finally:
+            run.seconds += time.monotonic() - now
+
+
+def _read(run: Run) -> Outcome | None:
+    if isinstance(run.stopped, NotApplicable):
+        return run.stopped
+    if run.rounds and run.module is not None:
+        try:
+            return run.module.read(run.state)
+        except Exception as error:  # noqa: BLE001 - reading is the instrument's code as well
+            return _failure(error)
+    return run.stopped
+
+
+def _failure(error: Exception) -> Failed:
+    text = str(error).strip().splitlines()
+    return Failed(
+        f"{type(error).__name__}: {text[0] if text else 'no message'}",
+        "".join(traceback.format_exception(error)),
+    )

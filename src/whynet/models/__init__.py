@@ -1,0 +1,1 @@
+"""Networks, their data and losses, and how they come in."""

@@ -1,0 +1,1 @@
+"""Families of networks, one file each: `FAMILY` and its `build`."""

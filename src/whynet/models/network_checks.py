@@ -1,0 +1,273 @@
+"""What a network must be before anything is measured on it, and what was done to make it so."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from whynet.core.errors import InputError
+
+if TYPE_CHECKING:
+    from whynet.models.subject import Subject
+
+_HALF = (torch.float16, torch.bfloat16)
+_FULL = (torch.float32, torch.float64)
+
+
+def checked_copy(
+    module: nn.Module, device: str | torch.device, dtype: torch.dtype | None
+) -> tuple[nn.Module, list[str]]:
+    """Copy a network, in evaluation mode, in one precision, after checking what it is made of.
+
+    Returns:
+        The copy and the sentences that say what was done on the way.
+
+    Raises:
+        InputError: the network cannot be copied, is not initialized, is quantized, complex or on
+            the meta device, or holds parameters that are not finite.
+
+    """
+    notes: list[str] = []
+    for attribute in ("_orig_mod",):
+        inner = getattr(module, attribute, None)
+        if isinstance(inner, nn.Module):
+            module = inner
+            notes.append("The compiled network was unwrapped; the original module is examined.")
+    if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        module = module.module
+        notes.append("The parallel wrapper was removed; the network inside is examined.")
+    if isinstance(module, torch.jit.ScriptModule):
+        raise InputError("model", "a TorchScript module", "the eager torch.nn.Module it came from")
+    _check_tensors(module)
+    copied = _copied(module)
+    copied.eval()
+    for parameter in copied.parameters():
+        parameter.grad = None
+    chosen = dtype or _one_precision(copied, notes)
+    copied.to(device=device, dtype=chosen)
+    _check_finite(copied)
+    _note_ties_and_hooks(copied, notes)
+    return copied, notes
+
+
+def _check_tensors(module: nn.Module) -> None:
+    named = [*module.named_parameters(), *module.named_buffers()]
+    for name, tensor in named:
+        if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
+            raise InputError(
+                "model",
+                f"the lazy parameter {name!r}, not yet initialized",
+                "a network that has seen one batch",
+            )
+        if tensor.is_meta:
+            raise InputError("model", f"{name!r} on the meta device", "parameters with values")
+        if tensor.is_quantized or "float8" in str(tensor.dtype):
+            raise InputError("model", f"{name!r} of dtype {tensor.dtype}", "floating-point weights")
+    for name, parameter in module.named_parameters():
+        if parameter.is_complex() or not parameter.is_floating_point():
+            raise InputError("model", f"{name!r} of dtype {parameter.dtype}", "real weights")
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(module)
+    except Exception as error:  # noqa: BLE001 - deepcopy runs the user's own classes
+        raise InputError(
+            "model",
+            f"a network that cannot be deep-copied ({type(error).__name__}: {error})",
+            "a function build() that makes it anew, with its weights in a file",
+        ) from error
+
+
+def _one_precision(module: nn.Module, notes: list[str]) -> torch.dtype:
+    found = {parameter.dtype for parameter in module.parameters()}
+    if not found:
+        return torch.get_default_dtype()
+    if found & set(_HALF):
+        notes.append("Half-precision weights were cast to float32 to be measured.")
+        return torch.float64 if torch.float64 in found else torch.float32
+    if len(found) > 1:
+        notes.append("Weights of mixed precision were cast to float64 to be measured.")
+        return torch.float64
+    return found.pop()
+
+
+def _check_finite(module: nn.Module) -> None:
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            count = int((~torch.isfinite(tensor)).sum())
+            raise InputError(
+                "model", f"{count} values in {name!r} that are NaN or infinite", "finite weights"
+            )
+
+
+def _note_ties_and_hooks(module: nn.Module, notes: list[str]) -> None:
+    once = dict(module.named_parameters())
+    every = dict(module.named_parameters(remove_duplicate=False))
+    if len(every) > len(once):
+        tied = ", ".join(sorted(set(every) - set(once))[:3])
+        notes.append(f"Tied parameters are counted once ({tied}).")
+    frozen = [name for name, parameter in once.items() if not parameter.requires_grad]
+    if frozen and len(frozen) < len(once):
+        notes.append(f"{len(frozen)} of {len(once)} parameter tensors are frozen; "
+                     "curvature is measured on the trainable ones.")  # fmt: skip
+    hooked = [n for n, child in module.named_modules() if child._forward_hooks]
+    if hooked:
+        notes.append(f"Forward hooks were found and kept (at {hooked[0] or 'the root'}).")
+
+
+def state_of(
+    initial: Mapping[str, Tensor] | nn.Module | None, module: nn.Module
+) -> dict[str, Tensor] | None:
+    """Check initial weights against a network; returns a detached copy of the state.
+
+    Raises:
+        InputError: names or shapes differ from the network's.
+
+    """
+    if initial is None:
+        return None
+    state = initial.state_dict() if isinstance(initial, nn.Module) else dict(initial)
+    wanted = module.state_dict()
+    missing = [name for name in wanted if name not in state]
+    unexpected = [name for name in state if name not in wanted]
+    if missing or unexpected:
+        raise InputError(
+            "initial",
+            f"missing {missing[:5]} and unexpected {unexpected[:5]} entries",
+            "the state dict of the same architecture",
+        )
+    for name, tensor in wanted.items():
+        if isinstance(tensor, Tensor) and tuple(state[name].shape) != tuple(tensor.shape):
+            raise InputError(
+                "initial",
+                f"{name!r} of shape {tuple(state[name].shape)}",
+                f"shape {tuple(tensor.shape)}",
+            )
+        if isinstance(tensor, Tensor) and not bool(torch.isfinite(state[name]).all()):
+            raise InputError("initial", f"values in {name!r} that are not finite", "finite weights")
+    return {name: value.detach().clone().cpu() for name, value in state.items()}
+
+
+def select_output(outputs: Any, output: str | int | None) -> Tensor:
+    """Pick the examined tensor from what a network returns.
+
+    Raises:
+        InputError: the output has several entries and none was chosen, or it is no tensor.
+
+    """
+    if isinstance(outputs, Tensor) and output is None:
+        return outputs
+    entries = _entries(outputs)
+    if output is not None:
+        key = int(output) if isinstance(output, str) and output.isdigit() else output
+        if key not in entries:
+            raise InputError("output", repr(output), f"one of {sorted(map(str, entries))}")
+        chosen = entries[key]
+        if not isinstance(chosen, Tensor):
+            raise InputError("output", f"{output!r} of type {type(chosen).__name__}", "a tensor")
+        return chosen
+    tensors = {key: value for key, value in entries.items() if isinstance(value, Tensor)}
+    if len(tensors) == 1:
+        return next(iter(tensors.values()))
+    if not tensors:
+        raise InputError("model", f"an output of type {type(outputs).__name__}", "a tensor")
+    raise InputError(
+        "output",
+        f"a network that returns {len(tensors)} tensors ({', '.join(map(str, tensors))})",
+        "the name or position of the one to examine, such as --output "
+        + str("logits" if "logits" in tensors else next(iter(tensors))),
+    )
+
+
+def _entries(outputs: Any) -> dict[str | int, Any]:
+    if isinstance(outputs, Mapping):
+        return dict(outputs)
+    if dataclasses.is_dataclass(outputs) and not isinstance(outputs, type):
+        return {field.name: getattr(outputs, field.name) for field in dataclasses.fields(outputs)}
+    if isinstance(outputs, tuple) and hasattr(outputs, "_fields"):
+        return dict(zip(outputs._fields, outputs, strict=True))
+    if isinstance(outputs, (tuple, list)):
+        return dict(enumerate(outputs))
+    return {}
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What two calls of a network on a few rows showed."""
+
+    outputs: Tensor
+    deterministic: bool
+    notes: list[str]
+
+
+def probe_forward(subject: Subject, inputs: Any) -> Probe:
+    """Call the network twice on a few rows and check what comes back.
+
+    Raises:
+        InputError: the call fails, or its output has no batch axis, is not floating point, is
+            not finite, or changes the parameters.
+
+    """
+    rows = _rows(inputs)
+    before = {name: tensor.clone() for name, tensor in subject.parameters.items()}
+    with torch.no_grad():
+        first = _called(subject, inputs)
+        second = _called(subject, inputs)
+    for name, tensor in subject.parameters.items():
+        if not torch.equal(tensor, before[name]):
+            tensor.copy_(before[name])
+            raise InputError(
+                "model",
+                f"a forward pass that edits its parameter {name!r} (Embedding with max_norm does)",
+                "a network whose forward pass leaves its weights alone",
+            )
+    if first.ndim == 0 or first.shape[0] != rows:
+        raise InputError(
+            "model",
+            f"an output of shape {tuple(first.shape)} for {rows} rows",
+            "one output a row, along the first axis",
+        )
+    if not first.is_floating_point():
+        raise InputError(
+            "model",
+            f"an output of dtype {first.dtype}",
+            "real scores before any argmax, so that they can be differentiated",
+        )
+    if not bool(torch.isfinite(first).all()):
+        raise InputError("model", "outputs that are NaN or infinite", "finite outputs on the data")
+    deterministic = torch.equal(first, second)
+    notes = [] if deterministic else [
+        "Two calls on the same input differ, even in evaluation mode: exact instruments and "
+        "curvature do not apply."
+    ]  # fmt: skip
+    return Probe(first, deterministic, notes)
+
+
+def _rows(inputs: Any) -> int:
+    if isinstance(inputs, Tensor):
+        return int(inputs.shape[0])
+    first = next(iter(inputs.values())) if isinstance(inputs, dict) else inputs[0]
+    return int(first.shape[0])
+
+
+def _called(subject: Subject, inputs: Any) -> Tensor:
+    try:
+        return subject.forward(subject.parameters, inputs)
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the forward pass is the user's code
+        shape = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
+        message = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        raise InputError(
+            "model",
+            f"a forward pass that fails on a batch of shape {shape} "
+            f"({type(error).__name__}: {message[:300]})",
+            "a network that accepts the rows of the data",
+        ) from error

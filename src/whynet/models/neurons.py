@@ -1,0 +1,309 @@
+"""The neurons of any network: what enters and leaves each activation, unit by unit.
+
+A neuron is an output feature of a linear layer or an output channel of a convolution that feeds
+a known activation function; a channel is one neuron over all its positions, a unit of a
+transformer's network one neuron over all tokens. Outputs of layers are followed through batch
+normalization, dropout, casts and changes of shape; not through sums (residual blocks that add
+before they activate), pooling, slicing, other normalizations, or fused recurrent and attention
+kernels. A layer whose activation is the network's own output is not hidden and is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakTensorKeyDictionary
+
+_CONVOLUTIONS: Final = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
+
+
+def _functions(*names: str) -> dict[Any, str]:
+    """Map every form of the named functions (functional, torch, method, in place) to its name."""
+    owners = (functional, torch, Tensor, torch._C._nn)
+    return {
+        getattr(owner, name + suffix): name
+        for name in names
+        for owner in owners
+        for suffix in ("", "_")
+        if callable(getattr(owner, name + suffix, None))
+    }
+
+
+ACTIVATIONS: Final[dict[Any, str]] = _functions(
+    "relu", "relu6", "leaky_relu", "prelu", "rrelu", "threshold", "hardtanh", "hardshrink",
+    "softshrink", "tanhshrink", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus",
+    "softsign", "tanh", "sigmoid", "hardsigmoid", "hardswish", "logsigmoid", "sin", "cos", "erf",
+    "clamp", "clamp_min",
+)  # fmt: skip
+"""Function to the name of its activation; every element of its result depends on one element."""
+
+_NORMS: Final = _functions("batch_norm")
+_SAME: Final = _functions(
+    "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout",
+    "contiguous", "clone", "to", "type", "type_as", "float", "double", "half", "bfloat16",
+)  # fmt: skip
+_SHAPES: Final = _functions(
+    "reshape", "view", "flatten", "unflatten", "permute", "transpose", "movedim", "moveaxis",
+    "swapaxes", "swapdims", "squeeze", "unsqueeze", "t", "adjoint",
+) | {vars(torch._C.TensorBase)[name].__get__: name for name in ("T", "mT")}  # fmt: skip
+_INDEXING: Final = {torch.Tensor.__getitem__: "getitem"}
+
+
+@dataclass(frozen=True)
+class Firing:
+    """One activation of one batch.
+
+    Attributes:
+        path: dotted name of the layer, as in `named_modules` (foreign text).
+        module: the layer.
+        activation: name of the activation function.
+        normalized: whether batch normalization stood between layer and activation.
+        inputs: what the layer read; None where it was not passed by position.
+        before: `[..., width]` or `[rows, width]`, what entered the activation; a copy.
+        after: the same for what left it.
+
+    """
+
+    path: str
+    module: nn.Module
+    activation: str
+    normalized: bool
+    inputs: Tensor | None
+    before: Tensor
+    after: Tensor
+
+
+@dataclass(frozen=True)
+class _Trace:
+    """A tensor that still is the output of a layer: where its channels lie."""
+
+    path: str
+    module: nn.Module
+    inputs: Tensor | None
+    width: int
+    axis: int | None
+    labels: Tensor | None = None
+    normalized: bool = False
+
+
+class Following(TorchFunctionMode):
+    """Watches functions of torch while a network runs; made by `following`."""
+
+    def __init__(
+        self, see: Callable[[Firing], None], silenced: Mapping[str, Tensor] | None
+    ) -> None:
+        super().__init__()
+        self._see = see
+        self._silenced = silenced or {}
+        self._traces: MutableMapping[Tensor, _Trace] = WeakTensorKeyDictionary()
+        self._activated: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
+
+    def is_activation(self, output: object) -> str | None:
+        """Return the layer whose activation this tensor is, up to its shape, or None."""
+        return self._activated.get(output) if isinstance(output, Tensor) else None
+
+    def leave(self, path: str, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
+        """Note that a layer returned `output`."""
+        if not isinstance(output, Tensor):
+            return
+        axis = _channel_axis(module, output)
+        inputs = args[0] if args and isinstance(args[0], Tensor) else None
+        self._traces[output] = _Trace(path, module, inputs, output.shape[axis], axis)
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        source = args[0] if args else kwargs.get("input")
+        if not isinstance(source, Tensor):
+            return func(*args, **kwargs)
+        trace = self._traces.get(source)
+        if trace is not None and func in ACTIVATIONS:
+            return self._fire(trace, func, source, args, kwargs)
+        path = self._activated.get(source)
+        result = func(*args, **kwargs)
+        if path is not None and (func in _SAME or func in _SHAPES or func in _INDEXING):
+            self._activated[result] = path
+        if trace is not None and isinstance(result, Tensor):
+            followed = _followed(trace, func, source, args, kwargs, result)
+            if followed is not None:
+                self._traces[result] = followed
+            elif result is source:  # changed in place by something that is not followed
+                del self._traces[source]
+        return result
+
+    def _fire(
+        self, trace: _Trace, func: Any, source: Tensor, args: tuple[Any, ...], kwargs: Any
+    ) -> Any:
+        before = _units_last(source, trace).clone()
+        result = func(*args, **kwargs)
+        if not isinstance(result, Tensor) or result.shape != source.shape:
+            return result
+        silent = self._silenced.get(trace.path)
+        if silent is not None:
+            _silence(result, trace, silent)
+        name = _name(func, args, kwargs)
+        after = _units_last(result, trace).clone()
+        self._traces.pop(source, None)
+        self._activated[result] = trace.path
+        self._see(
+            Firing(trace.path, trace.module, name, trace.normalized, trace.inputs, before, after)
+        )
+        return result
+
+
+@contextmanager
+def following(
+    module: nn.Module,
+    see: Callable[[Firing], None],
+    *,
+    silenced: Mapping[str, Tensor] | None = None,
+) -> Iterator[Following]:
+    """Watch the neurons of a network while it runs inside this context.
+
+    Hooks are removed on the way out, also after a failure; no parameter is touched. Outputs are
+    those of the plain network (fused fast paths of PyTorch are not taken, hence up to round-off),
+    unless units are silenced.
+
+    Args:
+        module: the network; it is called by the caller, as often as wanted.
+        see: called at every activation of a layer that is followed.
+        silenced: layer to indices of units whose activations are set to zero (needs
+            `torch.no_grad`, since it writes in place).
+
+    """
+    mode = Following(see, silenced)
+    handles = []
+    try:
+        for path, child in module.named_modules():
+            if is_layer(child):
+                handles.append(child.register_forward_hook(_hook(mode, path)))
+        with mode:
+            yield mode
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def is_layer(module: nn.Module) -> bool:
+    """Whether a module is a linear layer or a convolution (GPT-2's `Conv1D` is a linear layer)."""
+    return isinstance(module, (nn.Linear, *_CONVOLUTIONS)) or _is_transposed_linear(module)
+
+
+def _is_transposed_linear(module: nn.Module) -> bool:
+    return type(module).__name__ == "Conv1D" and hasattr(module, "nf")
+
+
+def _hook(mode: Following, path: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+    def note(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        mode.leave(path, module, args, output)
+
+    return note
+
+
+def spatial_axes(module: nn.Module) -> int:
+    """Number of axes a convolution slides along; 0 for a linear layer."""
+    return next((n for kind, n in _CONVOLUTIONS.items() if isinstance(module, kind)), 0)
+
+
+def _channel_axis(module: nn.Module, output: Tensor) -> int:
+    spatial = spatial_axes(module)
+    return output.ndim - 1 - spatial
+
+
+def _name(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    """Name an activation; `clamp(min=0)` is ReLU."""
+    name = ACTIVATIONS[func]
+    if name not in ("clamp", "clamp_min"):
+        return name
+    low = kwargs.get("min", args[1] if len(args) > 1 else None)
+    high = kwargs.get("max", args[2] if len(args) > 2 else None)
+    at_zero = isinstance(low, (int, float)) and low == 0
+    return "relu" if at_zero and high is None else "clamp"
+
+
+def _followed(
+    trace: _Trace, func: Any, source: Tensor, args: tuple[Any, ...], kwargs: Any, result: Tensor
+) -> _Trace | None:
+    """Return where the channels lie after a function, or None where it is not followed."""
+    if func in _NORMS:
+        # Batch normalization treats the second axis as channels; anything else mixes units.
+        return replace(trace, normalized=True) if trace.axis == min(1, source.ndim - 1) else None
+    if func in _SAME:
+        return trace if result.shape == source.shape else None
+    if func not in _SHAPES or result.numel() != source.numel():
+        return None
+    labels = trace.labels
+    if labels is None:
+        assert trace.axis is not None
+        labels = _labels_along(trace.axis, source)
+    labels = func(labels, *args[1:], **{k: v for k, v in kwargs.items() if k != "input"})
+    axis = _axis_of(labels, trace.width)
+    return replace(trace, axis=axis, labels=None if axis is not None else labels)
+
+
+def _labels_along(axis: int, like: Tensor) -> Tensor:
+    shape = [1] * like.ndim
+    shape[axis] = like.shape[axis]
+    channels = torch.arange(like.shape[axis], dtype=torch.int32, device=like.device)
+    return channels.reshape(shape).expand(like.shape).contiguous()
+
+
+def _axis_of(labels: Tensor, width: int) -> int | None:
+    """Return the axis along which the labels count the channels, or None where there is none."""
+    for axis in range(labels.ndim):
+        if labels.shape[axis] == width and torch.equal(labels, _labels_along(axis, labels)):
+            return axis
+    return None
+
+
+def _units_last(tensor: Tensor, trace: _Trace) -> Tensor:
+    """Return `[..., width]`, or `[rows, width]` where channels are spread over several axes."""
+    tensor = tensor.detach()
+    if trace.axis is not None:
+        return tensor.movedim(trace.axis, -1)
+    assert trace.labels is not None
+    order = trace.labels.reshape(-1).argsort(stable=True)
+    return tensor.reshape(-1)[order].reshape(trace.width, -1).T
+
+
+def _silence(result: Tensor, trace: _Trace, units: Tensor) -> None:
+    if trace.axis is not None:
+        result.index_fill_(trace.axis, units.to(result.device), 0.0)
+        return
+    assert trace.labels is not None
+    result.masked_fill_(torch.isin(trace.labels, units.to(trace.labels)), 0.0)
+
+
+def by_example(rows: Tensor, batch: int) -> Tensor | None:
+    """Arrange `[..., width]` as `[examples, positions, width]`.
+
+    The first or second axis may count the examples, or the first one examples times positions.
+
+    Args:
+        rows: what a firing holds.
+        batch: number of examples that ran through the network.
+
+    Returns:
+        The same numbers, or None where no axis counts the examples.
+
+    """
+    width = rows.shape[-1]
+    if rows.ndim >= 2 and rows.shape[0] == batch:
+        return rows.reshape(batch, -1, width)
+    if rows.ndim >= 3 and rows.shape[1] == batch:
+        return rows.movedim(1, 0).reshape(batch, -1, width)
+    if rows.ndim >= 2 and rows.shape[0] % batch == 0:
+        return rows.reshape(batch, -1, width)
+    return None

@@ -1,0 +1,340 @@
+"""A network as a graph of piecewise-linear steps, or the sentence that says why it is none.
+
+The network is traced with `torch.fx`; every operation is looked up in one table, constants are
+folded, and the finished graph is run against the network itself. What the table does not know is
+refused. The graph is what exact geometry walks on: knots along segments
+(`whynet.models.piecewise_linear_segments`) and polygons in planes.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from whynet.core.errors import InputError
+from whynet.core.outcome import NotApplicable
+from whynet.models.piecewise_linear_operations import (
+    BATCH_SIZE,
+    BatchSize,
+    Call,
+    Competitors,
+    Operation,
+    Slot,
+    Thresholds,
+    Value,
+)
+from whynet.models.piecewise_linear_table import function_name, read_operation
+from whynet.models.piecewise_linear_tracing import (
+    RefusedError,
+    attribute_of,
+    callable_of,
+    describe,
+    first_line,
+    float64_copy,
+    trace,
+)
+
+_BATCHES = (3, 5)
+"""Sizes of the two batches of probes; what differs between them depends on the batch size."""
+
+_AGREEMENT = 1e-9
+"""Relative difference between graph and network, in float64, above which the graph is refused."""
+
+_ABOUT_BATCH = frozenset({"size", "shape", "dim", "ndim", "ndimension", "numel", "len", "device",
+                          "dtype", "is_contiguous", "is_cuda"})  # fmt: skip
+
+_TAKES_SIZE = frozenset({"view", "reshape", "expand", "unflatten", "getitem"})
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation of the graph.
+
+    Attributes:
+        name: module path and operation, for a reader.
+        inputs: indices of the values it takes; 0 is the input of the network.
+        output: index of the value it makes.
+        operation: how it is applied and where it bends.
+        last_use: indices of the values that no later step takes.
+
+    """
+
+    name: str
+    inputs: tuple[int, ...]
+    output: int
+    operation: Operation
+    last_use: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PiecewiseLinearGraph:
+    """A piecewise-linear network in float64, step by step.
+
+    Attributes:
+        steps: the operations in order.
+        output: index of the value that the network returns.
+        input_shape: shape of one input.
+        output_shape: shape of one output.
+        widest: most numbers that one point needs at any step, for bounding memory.
+        units: piecewise-linear units: the ways in which an activation pattern can change.
+
+    """
+
+    steps: tuple[Step, ...]
+    output: int
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    widest: int
+    units: int
+
+    @torch.no_grad()
+    def evaluate(self, points: Tensor) -> Tensor:
+        """Return the outputs, float64 [N, *output_shape], at `points`, [N, *input_shape]."""
+        result = points.double()
+        for index, value in self.values(result):
+            if index == self.output:
+                result = value
+        return result
+
+    def values(self, points: Tensor) -> Iterator[tuple[int, Value]]:
+        """Yield index and value of every node at `points`, dropping what is not needed again."""
+        alive: dict[int, Value] = {0: points}
+        yield 0, points
+        for step in self.steps:
+            made = step.operation.apply([alive[index] for index in step.inputs])
+            alive[step.output] = made
+            yield step.output, made
+            for index in step.last_use:
+                alive.pop(index, None)
+
+
+@dataclass(frozen=True)
+class _Live:
+    """What is known of a node that depends on the input."""
+
+    index: int
+    probes: tuple[Value, ...]
+
+
+def piecewise_linear_graph(
+    module: nn.Module, example_input: Tensor
+) -> PiecewiseLinearGraph | NotApplicable:
+    """Read a network as a graph of piecewise-linear steps.
+
+    Args:
+        module: the network, in evaluation mode, on the CPU; it is copied to float64 and not
+            changed. Called with a batch [N, *input_shape] it returns one tensor [N, ...].
+        example_input: one input, [*input_shape], floating point; the graph holds for this shape.
+
+    Returns:
+        The graph, or the sentence that says what is not piecewise linear, where, and what to do.
+
+    Raises:
+        InputError: the example is no finite floating-point tensor.
+
+    Assumes a forward whose course does not depend on the input and that treats the examples of a
+    batch one by one; both are checked on random batches around the example.
+
+    Cost: a copy of the network and about 15 forward passes of single inputs.
+
+    """
+    if not example_input.is_floating_point() or not bool(example_input.isfinite().all()):
+        raise InputError("example_input", f"a tensor of {example_input.dtype}", "finite floats")
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            return _read(float64_copy(module), example_input.detach().double())
+        except RefusedError as refusal:
+            return NotApplicable(f"The network cannot be read as piecewise linear: {refusal}.")
+
+
+def is_piecewise_linear(module: nn.Module, example_input: Tensor) -> bool | NotApplicable:
+    """Return True, or the sentence that says why not; arguments as `piecewise_linear_graph`."""
+    graph = piecewise_linear_graph(module, example_input)
+    return graph if isinstance(graph, NotApplicable) else True
+
+
+def _read(module: nn.Module, example: Tensor) -> PiecewiseLinearGraph:
+    generator = torch.Generator().manual_seed(0)
+    scale = 1 + example.abs().mean()
+    probes = tuple(
+        example + scale * torch.randn((size, *example.shape), generator=generator).double()
+        for size in _BATCHES
+    )
+    traced = trace(module)
+    reader = _Reader(module, probes)
+    for node in traced.nodes:
+        # A user's operation, and below a user's forward, can raise anything.
+        try:
+            reader.read(node)
+        except RefusedError:
+            raise
+        except Exception as error:
+            raise RefusedError(f"{describe(node)} fails: {first_line(error)}") from error
+    graph = _assemble(reader, tuple(example.shape))
+    _check(graph, reader, module, probes[0])
+    return graph
+
+
+class _Reader:
+    """Reads the nodes of a traced network one by one."""
+
+    def __init__(self, module: nn.Module, probes: tuple[Tensor, ...]) -> None:
+        self.module = module
+        self.first = probes
+        self.known: dict[fx.Node, Any] = {}
+        self.live: list[_Live] = []
+        self.steps: list[tuple[str, tuple[int, ...], int, Operation]] = []
+        self.output = 0
+
+    def read(self, node: fx.Node) -> None:
+        """Make a constant, a value or a step of a node."""
+        if node.op == "placeholder":
+            self._placeholder(node)
+        elif node.op == "get_attr":
+            value = attribute_of(self.module, str(node.target))
+            floating = isinstance(value, Tensor) and value.is_floating_point()
+            self.known[node] = value.double() if floating else value
+        elif node.op == "output":
+            returned = self.known.get(node.args[0]) if isinstance(node.args[0], fx.Node) else None
+            if not isinstance(returned, _Live) or not isinstance(returned.probes[0], Tensor):
+                raise RefusedError("it does not return one tensor that depends on its input")
+            self.output = returned.index
+        else:
+            self._call(node)
+
+    def _placeholder(self, node: fx.Node) -> None:
+        if not self.live:
+            self.known[node] = _Live(0, self.first)
+            self.live.append(self.known[node])
+        elif node.args:
+            self.known[node] = node.args[0]
+        else:
+            raise RefusedError(
+                f"it takes a second input, {node.target}; wrap it in a module of one"
+            )
+
+    def _call(self, node: fx.Node) -> None:
+        inputs: list[_Live] = []
+        module = self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+        def resolve(argument: fx.Node) -> Any:
+            value = self.known[argument]
+            if not isinstance(value, _Live):
+                return value
+            inputs.append(value)
+            return Slot(len(inputs) - 1)
+
+        args = fx.node.map_arg(node.args, resolve)
+        kwargs = fx.node.map_arg(node.kwargs, resolve)
+        function = callable_of(node, module)
+        name = str(node.args[1]) if node.target is getattr else function_name(node.target)
+        if not inputs:
+            self.known[node] = self._constant(node, function, args, kwargs)
+            return
+        probes = [tuple(value.probes[batch] for value in inputs) for batch in range(len(_BATCHES))]
+        call = Call(tuple(args), dict(kwargs), probes[0], function, module)
+        if module is None and (name in _ABOUT_BATCH or node.target is len):
+            self.known[node] = _join([call.run(values) for values in probes])
+            return
+        if name not in _TAKES_SIZE and _mentions_size((args, kwargs)):
+            raise RefusedError(f"{describe(node)} on the number of examples in a batch")
+        operation = read_operation(node.target, call)
+        if isinstance(operation, str):
+            raise RefusedError(f"{describe(node, module)}, {operation}")
+        made = tuple(operation.apply(values) for values in probes)
+        if any(
+            tensor.dim() == 0 or tensor.shape[0] != size
+            for value, size in zip(made, _BATCHES, strict=True)
+            for tensor in _tensors(value)
+        ):
+            raise RefusedError(f"{describe(node, module)}, which moves or merges the batch axis")
+        value = _Live(len(self.live), made)
+        self.live.append(value)
+        self.known[node] = value
+        indices = tuple(value.index for value in inputs)
+        self.steps.append((describe(node, module), indices, value.index, operation))
+
+    def _constant(self, node: fx.Node, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        if node.target is not operator.getitem and _mentions_size((args, kwargs)):
+            raise RefusedError(f"{describe(node)} on the number of examples in a batch")
+        return function(*args, **kwargs)
+
+
+def _mentions_size(argument: Any) -> bool:
+    if isinstance(argument, tuple | list):
+        return any(_mentions_size(item) for item in argument)
+    if isinstance(argument, dict):
+        return any(_mentions_size(item) for item in argument.values())
+    return isinstance(argument, BatchSize)
+
+
+def _join(answers: Sequence[Any]) -> Any:
+    """Join what is said of the two batches of probes: a constant, or the size of the batch."""
+    if isinstance(answers[0], tuple):
+        return tuple(_join(items) for items in zip(*answers, strict=True))
+    if answers[0] == answers[1]:
+        return answers[0]
+    if tuple(answers) == _BATCHES:
+        return BATCH_SIZE
+    raise RefusedError("it computes with the number of examples in a batch")
+
+
+def _tensors(value: Value) -> list[Tensor]:
+    return [value] if isinstance(value, Tensor) else list(value)
+
+
+def _assemble(reader: _Reader, input_shape: tuple[int, ...]) -> PiecewiseLinearGraph:
+    needed, kept = {reader.output}, []
+    for entry in reversed(reader.steps):
+        if entry[2] in needed:
+            needed.update(entry[1])
+            kept.append(entry)
+    steps: list[Step] = []
+    seen = {reader.output}
+    for name, inputs, output, operation in kept:
+        last = tuple(index for index in dict.fromkeys(inputs) if index not in seen)
+        seen.update(inputs)
+        steps.append(Step(name, inputs, output, operation, last))
+    steps.reverse()
+    sizes = [math.prod(t.shape[1:]) for value in reader.live for t in _tensors(value.probes[0])]
+    units = 0
+    for step in steps:
+        made = _tensors(reader.live[step.output].probes[0])
+        size, bends = sum(math.prod(tensor.shape[1:]) for tensor in made), step.operation.bends
+        if isinstance(bends, Thresholds):
+            units += size * len(bends.levels)
+        elif isinstance(bends, Competitors):
+            units += size
+            sizes.append(size * bends.count)
+    output_shape = tuple(reader.live[reader.output].probes[0].shape[1:])
+    return PiecewiseLinearGraph(
+        tuple(steps), reader.output, input_shape, output_shape, max(sizes), units
+    )
+
+
+def _check(graph: PiecewiseLinearGraph, reader: _Reader, module: nn.Module, points: Tensor) -> None:
+    """Refuse a graph that mixes the examples of a batch or differs from the network."""
+    names = {step.output: step.name for step in graph.steps}
+    for row in range(points.shape[0]):
+        for index, value in graph.values(points[row : row + 1]):
+            pairs = zip(_tensors(value), _tensors(reader.live[index].probes[0]), strict=True)
+            if not all(_agree(one[0], batch[row]) for one, batch in pairs):
+                raise RefusedError(f"{names[index]}, which mixes the examples of a batch")
+    if not _agree(graph.evaluate(points), module(points)):
+        raise RefusedError(
+            "the traced graph gives other outputs than the network, as happens where values are "
+            "changed in place, drawn at random or changed by a hook"
+        )
+
+
+def _agree(first: Tensor, second: Tensor) -> bool:
+    if first.shape != second.shape or not bool(second.isfinite().all()):
+        return False
+    scale = max(float(second.abs().max()), 1e-300) if second.numel() else 1.0
+    return second.numel() == 0 or float((first - second).abs().max()) <= _AGREEMENT * scale

@@ -1,0 +1,1 @@
+"""Mathematics on tensors and arrays: one algorithm a file, no networks."""

@@ -1,0 +1,43 @@
+"""Hinges: a one-dimensional network whose every kink is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from whynet.core.seeds import seed_from
+from whynet.models.subject import Subject
+from whynet.testing.closed_forms import ClosedForm
+
+UNITS, POPULATION, ROWS = 12, 60, 400
+
+
+def hinges() -> ClosedForm:
+    """A sum of ReLUs with kinks at known places, on data drawn from a finite set of points.
+
+    The number of pieces between two inputs is one more than the number of kinks between them;
+    its mean over pairs of different points of the population is a finite sum.
+    """
+    generator = np.random.default_rng(seed_from("hinges"))
+    kinks = np.sort(generator.uniform(-1, 1, UNITS))
+    heights = generator.standard_normal(UNITS)
+    points = np.sort(generator.uniform(-1.2, 1.2, POPULATION))
+
+    def subject(dtype: torch.dtype, draw: int) -> Subject:
+        random = np.random.default_rng(seed_from("hinges", draw))
+        rows = random.integers(POPULATION, size=ROWS)
+        module = nn.Sequential(nn.Linear(1, UNITS), nn.ReLU(), nn.Linear(UNITS, 1))
+        with torch.no_grad():
+            module[0].weight.fill_(1.0)
+            module[0].bias.copy_(-torch.tensor(kinks))
+            module[2].weight.copy_(torch.tensor(heights)[None])
+        data = (torch.tensor(points[rows, None], dtype=dtype), torch.zeros(ROWS, dtype=dtype))
+        return Subject(module, train=data, test=data, loss="mse", dtype=dtype, name="hinges")
+
+    below = (kinks[None] < points[:, None]).sum(1)
+    pieces = 1 + np.abs(below[:, None] - below[None])
+    # Pairs of equal points have no segment; instruments draw pairs of different inputs.
+    different = ~np.eye(POPULATION, dtype=bool)
+    truth = {"segment-pieces": {("pieces", ()): float(pieces[different].mean())}}
+    return ClosedForm(subject, truth, over_examples=True)

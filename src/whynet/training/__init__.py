@@ -1,0 +1,1 @@
+"""Training: loops that are deterministic and leave the global state alone."""

@@ -1,0 +1,151 @@
+"""Built-in subjects by name: listed without importing them, trained on the spot."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+from whynet.core.builtin import BuiltIn, read_builtin
+from whynet.core.errors import InputError
+from whynet.core.seeds import seed_from
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from whynet.training.bundled_data import Pair
+    from whynet.training.supervised import Recipe
+
+
+@dataclass(frozen=True)
+class BuiltSubject:
+    """A built-in network, trained, with its data.
+
+    Attributes:
+        module: the network, in evaluation mode, float32 on the CPU.
+        initial_state: its state dict before training.
+        train: training inputs and targets.
+        test: test inputs and targets; they chose nothing about the network.
+        loss: `cross_entropy`, `bce` or `mse`.
+        notes: sentences a reader of results must know.
+
+    """
+
+    module: nn.Module
+    initial_state: dict[str, Tensor]
+    train: Pair
+    test: Pair
+    loss: str
+    notes: tuple[str, ...]
+
+
+class BuiltInModule(Protocol):
+    """What a file of `whynet.training.subjects` holds."""
+
+    SUBJECT: BuiltIn
+    RECIPE: Recipe
+
+    def data(self) -> tuple[Pair, Pair]:
+        """Return training and test data."""
+
+    def build(self) -> nn.Module:
+        """Return the network with weights from torch's global generator."""
+
+
+@cache
+def builtins() -> dict[str, BuiltIn]:
+    """Return what is known of all built-in subjects, by name; imports neither them nor torch."""
+    folder = Path(str(files("whynet.training.subjects")))
+    return {
+        path.stem.replace("_", "-"): read_builtin(path)
+        for path in sorted(folder.glob("*.py"))
+        if path.name != "__init__.py"
+    }
+
+
+def builtin_names() -> tuple[str, ...]:
+    """Return the names of all built-in subjects, such as `digits-mlp`."""
+    return tuple(builtins())
+
+
+def builtin_module(name: str) -> BuiltInModule:
+    """Import the file of a built-in subject.
+
+    Raises:
+        InputError: there is no such subject; the sentence names the nearest.
+
+    """
+    if name not in builtins():
+        near = difflib.get_close_matches(name, builtin_names(), n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise InputError("subject", repr(name), "one of " + ", ".join(builtin_names()) + hint)
+    module = importlib.import_module(f"whynet.training.subjects.{name.replace('-', '_')}")
+    return cast(BuiltInModule, module)
+
+
+def load_builtin(
+    name: str,
+    progress: Callable[[int, int, float], None] | None = None,
+    seed: int = 0,
+    module_state: Mapping[str, Tensor] | None = None,
+) -> BuiltSubject:
+    """Build a subject and train it, or give it weights kept from an earlier run.
+
+    Deterministic given name, seed, torch build and number of threads. Recipes were chosen by
+    cross-validation within the training rows; the split is the same for every seed.
+
+    Args:
+        name: one of `builtin_names()`.
+        progress: called after each epoch with epochs done, epochs in total and mean loss.
+        seed: of the initial weights and of the order of the rows.
+        module_state: a state dict; where it is given, nothing is trained.
+
+    Raises:
+        InputError: an unknown name, or a state dict of another network.
+
+    """
+    import torch
+
+    from whynet.models.losses import load_loss
+    from whynet.training.supervised import seeded, train
+
+    subject = builtin_module(name)
+    training, test = subject.data()
+    with seeded(seed_from("builtin", name, "initialization", seed)):
+        module = subject.build().to(dtype=torch.float32)
+    initial = {key: value.detach().clone() for key, value in module.state_dict().items()}
+    if module_state is None:
+        recipe = dataclasses.replace(
+            subject.RECIPE, seed=seed_from("builtin", name, "training", seed)
+        )
+        sums = load_loss(subject.SUBJECT.loss).sums
+
+        def mean_loss(outputs: Tensor, targets: Tensor) -> Tensor:
+            total, count = sums(outputs, targets)
+            return total / count
+
+        train(module, *training, mean_loss, recipe, progress=progress)
+    else:
+        _load(module, module_state, name)
+    module.eval()
+    return BuiltSubject(
+        module, initial, training, test, subject.SUBJECT.loss, subject.SUBJECT.notes
+    )
+
+
+def _load(module: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        lines = str(error).splitlines()
+        raise InputError(
+            "module_state",
+            lines[min(1, len(lines) - 1)].strip().rstrip("."),
+            f"the state dict of the built-in subject {name!r}",
+        ) from error

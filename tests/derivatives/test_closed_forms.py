@@ -1,0 +1,114 @@
+"""Hessians that are known on paper."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.derivatives.making import (
+    cross_entropy,
+    dense_gauss_newton,
+    dense_hessian,
+    filled,
+    labels,
+    normal,
+    objective,
+    squared,
+)
+from torch import Tensor, nn
+
+from whynet.derivatives.products import gradient, loss
+
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}
+DTYPES = list(TOLERANCE)
+
+
+def close(found: Tensor, wanted: Tensor) -> bool:
+    gap = (found.double() - wanted.double()).abs().max()
+    return bool(gap <= TOLERANCE[found.dtype] * (1 + wanted.abs().max()))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_linear_regression(dtype: torch.dtype) -> None:
+    x, y = normal(40, 3, dtype=dtype), normal(40, 1, seed=2, dtype=dtype)
+    made = objective(filled(nn.Linear(3, 1, bias=False), dtype), x, y, squared)
+    wanted = 2 * x.T @ x / 40
+    assert close(dense_hessian(made), wanted)
+    assert close(dense_gauss_newton(made), wanted)
+    weight = made.parameters["weight"]
+    residual = x @ weight.T - y
+    assert close(gradient(made), (2 * residual.T @ x / 40)[0])
+    assert loss(made) == pytest.approx(float(residual.square().mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_softmax_regression(dtype: torch.dtype) -> None:
+    x, y = normal(40, 3, dtype=dtype), labels(40, 4)
+    made = objective(filled(nn.Linear(3, 4, bias=False), dtype), x, y, cross_entropy)
+    p = (x @ made.parameters["weight"].T).softmax(-1)
+    spread = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
+    wanted = torch.einsum("nab,ni,nj->aibj", spread, x, x).reshape(12, 12) / 40
+    assert close(dense_hessian(made), wanted)
+    assert close(dense_gauss_newton(made), wanted)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_logistic_regression(dtype: torch.dtype) -> None:
+    def binary(outputs: Tensor, targets: Tensor) -> Tensor:
+        return nn.functional.binary_cross_entropy_with_logits(outputs, targets, reduction="sum")
+
+    x = normal(40, 3, dtype=dtype)
+    y = (normal(40, 1, seed=3, dtype=dtype) > 0).to(dtype)
+    made = objective(filled(nn.Linear(3, 1, bias=False), dtype), x, y, binary)
+    p = (x @ made.parameters["weight"].T).sigmoid()
+    assert close(dense_hessian(made), x.T @ (p * (1 - p) * x) / 40)
+
+
+class TwoNeurons(nn.Module):
+    """`a1 relu(w1 x) + a2 relu(w2 x)` with w = (0.5, -1), a = (3, 4)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor([0.5, -1.0], dtype=torch.float64))
+        self.a = nn.Parameter(torch.tensor([3.0, 4.0], dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ((x * self.w).relu() * self.a).sum(-1, keepdim=True)
+
+
+def test_two_relu_neurons_by_hand() -> None:
+    """At x = 2, y = 1 the second neuron sleeps; output 3, residual 2, gradient (6, 0, 1, 0).
+
+    H = 2 g g^T + 2 * residual * x in the entries (w1, a1): 72, 20 and 2.
+    """
+    x, y = torch.full((1, 1), 2.0).double(), torch.ones(1, 1).double()
+    made = objective(TwoNeurons(), x, y, squared)
+    wanted = torch.zeros(4, 4, dtype=torch.float64)
+    wanted[0, 0], wanted[2, 2] = 72, 2
+    around = wanted.clone()
+    wanted[0, 2] = wanted[2, 0] = 20
+    around[0, 2] = around[2, 0] = 12
+    assert close(dense_hessian(made), wanted)
+    assert close(dense_gauss_newton(made), around)
+    assert close(gradient(made), torch.tensor([24.0, 0, 4, 0]).double())
+
+
+def test_deep_linear_chain() -> None:
+    """`(a b x - y)^2` with a = 2, b = 3, x = 1, y = 5: H = 2 [[b^2, 2ab - y], [., a^2]]."""
+    net = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)).double()
+    with torch.no_grad():
+        net[0].weight.fill_(2)
+        net[1].weight.fill_(3)
+    one = torch.ones(1, 1).double()
+    made = objective(net, one, 5 * one, squared)
+    wanted = torch.tensor([[18.0, 14.0], [14.0, 8.0]]).double()
+    assert close(dense_hessian(made), wanted)
+    assert close(dense_gauss_newton(made), torch.tensor([[18.0, 12.0], [12.0, 8.0]]).double())
+
+
+def test_loss_linear_in_the_parameters_has_no_curvature() -> None:
+    def total(outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs * targets).sum()
+
+    made = objective(filled(nn.Linear(3, 2)), normal(9, 3), normal(9, 2, seed=4), total)
+    assert dense_hessian(made).abs().max() == 0
+    assert dense_gauss_newton(made).abs().max() == 0
