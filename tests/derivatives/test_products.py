@@ -207,3 +207,14 @@ def test_flatten_and_back() -> None:
     assert torch.equal(layout.flatten_many(layout.unflatten_many(columns)), columns)
     with pytest.raises(ValueError, match=r"a vector of shape \(11,\) is needed, not \(12,\)"):
         layout.unflatten(torch.zeros(12))
+
+
+def test_batches_are_kept_while_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = small_objective(cuts=(10, 20))
+    plan = planned(made)
+    assert 8 * 10 < plan.bytes_per_example < 8 * 1000
+    for fit, wanted in ((0, 1), (15, 2), (20, 3)):
+        monkeypatch.setattr(products, "KEPT_BYTES", fit * plan.bytes_per_example)
+        operator = hessian(made, plan)
+        operator.matvec(torch.ones(operator.size).double())
+        assert len(operator._graphs) == wanted

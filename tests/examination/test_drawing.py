@@ -88,7 +88,8 @@ def test_a_large_cloud_stays_small() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["</svg><script>x</script>", "-->", "$\\frac$ $", "a\x00b\x1b", "汉字", "$x^2$"]
+    "text",
+    ["</svg><script>x</script>", "-->", "$\\frac$ $", "a\x00b\x1b\ud800\u202e", "汉字", "$x^2$"],
 )
 def test_hostile_words_in_a_figure_are_only_drawn(text: str) -> None:
     svg = draw_figure(_line(text))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
@@ -135,6 +136,44 @@ def test_duplicated_neurons_share_one_knot() -> None:
     assert pieces.switches.tolist() == [0, 60, 0]
 
 
+def widened(layers: list[nn.Linear]) -> list[nn.Linear]:
+    """The same function with every hidden unit three times, at other scales, shuffled."""
+    made, index, factor = [], torch.arange(layers[0].in_features), torch.ones(1).double()
+    for number, layer in enumerate(layers):
+        weight = layer.weight[:, index] * factor
+        bias = layer.bias
+        if number < len(layers) - 1:
+            index = torch.randperm(3 * len(bias)) % len(bias)
+            scale = torch.exp(2 * torch.randn(len(index))).double()
+            weight, bias = weight[index] * scale[:, None], bias[index] * scale
+            factor = 1 / (3 * scale)
+        wide = nn.Linear(weight.shape[1], weight.shape[0]).double()
+        wide.weight.data, wide.bias.data = weight.detach(), bias.detach()
+        made.append(wide)
+    return made
+
+
+@pytest.mark.parametrize("depth", [2, 8])
+def test_units_copied_in_every_layer_add_no_knots(depth: int) -> None:
+    torch.manual_seed(depth)
+    sizes = [8, *[20] * depth, 2]
+    layers = [nn.Linear(n, m).double() for n, m in pairwise(sizes)]
+    for layer in layers:
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    starts, ends = 4 * torch.randn(6, 8), 4 * torch.randn(6, 8)
+    slim, wide = (
+        pieces_of(
+            nn.Sequential(*[part for layer in stack for part in (layer, nn.ReLU())][:-1]),
+            starts, ends,
+        )
+        for stack in (layers, widened(layers))
+    )  # fmt: skip
+    assert int(slim.activation_pieces().sum()) > 60
+    assert torch.equal(slim.offsets, wide.offsets)
+    assert torch.equal(3 * slim.switches, wide.switches)
+    assert torch.equal(slim.is_output_breakpoint, wide.is_output_breakpoint)
+
+
 def test_neurons_that_vanish_along_the_segment_do_not_switch() -> None:
     torch.manual_seed(3)
     layer = nn.Linear(1024, 50).double()
@@ -250,6 +289,10 @@ def test_too_many_pieces_is_a_sentence() -> None:
     )
     assert isinstance(answer, NotApplicable)
     assert "more than 3,000 linear pieces" in answer.reason
+    few = segment_pieces(
+        graph_of(nn.Sequential(*tent * 3), (1,)), torch.zeros(1, 1), torch.ones(1, 1), max_pieces=7
+    )
+    assert isinstance(few, NotApplicable)
 
 
 def test_wrong_segments_are_refused() -> None:

@@ -82,6 +82,14 @@ def test_a_flat_crossing_joins_a_sharp_one_and_does_not_bridge_two() -> None:
     assert refinement.place.tolist() == [1, 1, 2]
 
 
+def test_crossings_that_round_off_cannot_tell_apart_are_one() -> None:
+    found = crossings([0] * 4, [0.5, 0.5 + 1e-12, 0.6, 0.6 + 3e-12], [1e-12] * 4)
+    finer, refinement = refine(Knots.ends(1), found)
+    assert finer.t.numel() == 5
+    assert finer.t[1].item() == pytest.approx(0.5 + 5e-13, rel=0, abs=1e-15)
+    assert refinement.place.tolist() == [1, 1, 2, 3]
+
+
 def test_crossings_at_the_ends_of_a_piece_use_its_knots() -> None:
     finer, refinement = refine(knots_at(0, 0.5, 1), crossings([0, 1, 0], [1.0, 0.0, 0.0], [0] * 3))
     assert finer.t.tolist() == [0, 0.5, 1]
@@ -93,7 +101,7 @@ def test_tiny_pieces_are_split_accurately() -> None:
     for _ in range(14):  # the last piece shrinks by 10 each time; t alone would lose its width
         finer, _ = refine(knots, crossings([knots.t.numel() - 2], [0.9], [0.0]))
         knots = finer
-    assert knots.width[-2].item() == pytest.approx(1e-14, rel=1e-12)
+    assert knots.width[-2].item() == pytest.approx(1e-14, rel=1e-12, abs=0)
 
 
 @settings(max_examples=150, deadline=None)

@@ -88,17 +88,26 @@ def _plain(value: float, digits: int, decimals: int | None = None) -> str:
 def format_interval(estimate: Estimate, digits: int = 3) -> str:
     """Write an estimate with its interval: `97.8 % [96.0, 98.9]`; no bar where it is exact.
 
+    Narrow intervals get as many digits as it takes to tell their ends apart, up to seven.
+
     >>> format_interval(Estimate(0.978, 0.960, 0.989, "interval", unit="fraction"))
     '97.8 % [96.0, 98.9]'
+    >>> format_interval(Estimate(0.31601, 0.31598, 0.31604, "certified"))
+    '0.31601 [0.31598, 0.31604]'
     """
-    value = format_number(estimate.value, estimate.unit, digits)
     if estimate.kind == "exact":
-        return value
+        return format_number(estimate.value, estimate.unit, digits)
     if estimate.unit == "fraction":
+        value = format_number(estimate.value, estimate.unit)
         low, high = (
             format_number(bound, "fraction").removesuffix(" %")
             for bound in (estimate.low, estimate.high)
         )
-    else:
-        low, high = format_number(estimate.low, "", digits), format_number(estimate.high, "", digits)
+        return f"{value} [{low}, {high}]"
+    largest = max(abs(estimate.low), abs(estimate.high))
+    if 0 < estimate.width < largest < math.inf:
+        # Two digits of the width: as many more as the number is larger than it.
+        digits = min(7, max(digits, 2 + math.ceil(math.log10(largest / estimate.width))))
+    value = format_number(estimate.value, estimate.unit, digits)
+    low, high = format_number(estimate.low, "", digits), format_number(estimate.high, "", digits)
     return f"{value} [{low}, {high}]"

@@ -18,14 +18,25 @@ def shifted(point: Vector, direction: Vector, step: float) -> Vector:
     return tuple(p + step * v.to(p.dtype) for p, v in pairs)
 
 
-def step_length(point: Vector, direction: Vector, epsilon: float, order: int) -> float:
-    """Return the step of a central difference that balances truncation and round-off.
+VALUE_SLOPE = 1 / 3
+"""Power of the round-off that is the relative step for the slope of values (classical)."""
+
+VALUE_CURVATURE = 1 / 4
+"""The same for second differences of values."""
+
+GRADIENT_SLOPE = 0.4
+"""The same for the slope of gradients: shorter than classical, for a kink (ReLU, max) between the
+two points adds its jump divided by the step, and crossings grow with the step."""
+
+
+def step_length(point: Vector, direction: Vector, epsilon: float, power: float) -> float:
+    """Return the step of a central difference that balances truncation, kinks and round-off.
 
     Args:
         point: where the difference is taken; its norm (at least 1) sets the scale.
         direction: along which; the step times its norm is relative to that scale.
         epsilon: relative round-off of the function.
-        order: 1 for a first difference (`epsilon ** (1/3)`), 2 for a second (`** (1/4)`).
+        power: the step relative to the scale is this power of epsilon.
 
     Returns:
         The step, 0 for a direction of zeros.
@@ -34,7 +45,7 @@ def step_length(point: Vector, direction: Vector, epsilon: float, order: int) ->
     length = norm(direction)
     if length == 0:
         return 0.0
-    return float(epsilon ** (1 / (order + 2)) * max(1.0, norm(point)) / length)
+    return float(epsilon**power * max(1.0, norm(point)) / length)
 
 
 def central_difference(function: Function, point: Vector, direction: Vector, step: float) -> Vector:

@@ -15,7 +15,13 @@ import torch
 from torch import Tensor
 from torch.func import grad, jvp, vmap
 
-from whynet.derivatives.differences import central_difference, precision, step_length
+from whynet.derivatives.differences import (
+    GRADIENT_SLOPE,
+    VALUE_SLOPE,
+    central_difference,
+    precision,
+    step_length,
+)
 from whynet.derivatives.flat import Vector
 from whynet.derivatives.objective import Objective, widen
 from whynet.derivatives.ways import BatchProduct, leaves_of, reverse
@@ -113,7 +119,7 @@ def _push(
         return lambda v, batched: vmap(one)(v) if batched else one(v)
 
     def difference(vector: Vector, batched: bool) -> Tensor:
-        step = step_length(point, vector, precision(outputs), 1)
+        step = step_length(point, vector, precision(outputs), VALUE_SLOPE)
         with torch.no_grad():
             return central_difference(lambda x: (forward(x),), point, vector, step)[0]
 
@@ -149,7 +155,7 @@ def _output_difference(wide: Objective, outputs: Tensor, targets: Any) -> Linear
 
     def difference(tangent: Tensor, batched: bool) -> Tensor:
         direction = (widen(tangent),)
-        step = step_length((outputs,), direction, precision(outputs), 1)
+        step = step_length((outputs,), direction, precision(outputs), GRADIENT_SLOPE)
         return central_difference(gradient, (outputs,), direction, step)[0]
 
     return difference

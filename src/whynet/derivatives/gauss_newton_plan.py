@@ -10,7 +10,7 @@ import torch
 
 from whynet.core.outcome import NotApplicable
 from whynet.core.seeds import seed_from
-from whynet.derivatives.differences import central_difference, step_length
+from whynet.derivatives.differences import VALUE_SLOPE, central_difference, step_length
 from whynet.derivatives.flat import Vector, dot, norm
 from whynet.derivatives.gauss_newton import (
     JACOBIAN_WAYS,
@@ -85,7 +85,7 @@ def _adjoint_miss(probe: Probe, inputs: Any, vector: Vector, shrink: float, atte
         with torch.no_grad():
             return (probe.wide.forward(dict(zip(names, values, strict=True)), inputs),)
 
-    step = shrink * step_length(probe.wide_point, vector, probe.epsilon, 1)
+    step = shrink * step_length(probe.wide_point, vector, probe.epsilon, VALUE_SLOPE)
     pushed = central_difference(forward, probe.wide_point, vector, step)
     found, wanted = dot(pulled, vector), dot((u,), pushed)
     typical = norm(pulled) / math.sqrt(probe.size)

@@ -58,7 +58,7 @@ class Plan:
         vmap: whether many vectors can be taken at once.
         gauss_newton: how Gauss-Newton products are computed, or why there are none.
         onednn: whether oneDNN kernels are used.
-        bytes_per_example: memory that the graph of the loss keeps for one example.
+        bytes_per_example: memory that the graphs of loss and gradient keep for one example.
         notes: sentences about what was found and done.
 
     """
@@ -164,7 +164,7 @@ def _with_wide_copy(
 
 
 def _impure(objective: Objective, inputs: Any, targets: Any) -> NotApplicable | None:
-    """Call the loss twice, or more where it draws; say whether it edits, varies or is not finite."""
+    """Call the loss twice, more often where it draws; say if it edits, varies or is not finite."""
     values: list[float] = []
     before = torch.get_rng_state()
     while len(values) < (2 if torch.equal(torch.get_rng_state(), before) else RANDOM_CALLS):
@@ -231,7 +231,7 @@ def _try_ways(probe: Probe, gradient_check: float, ways: Sequence[Way]) -> Plan 
                     probe.agrees_at_once(product),
                     choose_gauss_newton(probe, THRESHOLD),
                     onednn,
-                    _graph_bytes(probe),
+                    _graph_bytes(probe, keep=way == "reverse-over-reverse"),
                     _notes(probe, way, said, onednn),
                 )
     return NotApplicable(f"No way of taking second derivatives is right here: {'; '.join(said)}.")
@@ -264,8 +264,8 @@ def _try_way(probe: Probe, way: Way) -> tuple[float, float, BatchProduct] | str:
 def _product_check(probe: Probe, way: Way, product: BatchProduct, attempt: int) -> float:
     direction, wanted, own = probe.reference(attempt)
     if way == "finite-differences":
-        return max(own, probe.product_miss(product.one(probe.narrow(direction)), wanted))
-    return probe.product_miss(product.one(probe.narrow(direction)), wanted)
+        return max(own, probe.product_miss(product.one(probe.narrow(direction)), wanted, attempt))
+    return probe.product_miss(product.one(probe.narrow(direction)), wanted, attempt)
 
 
 def _best(miss: Callable[[int], float]) -> float:
@@ -278,8 +278,8 @@ def _best(miss: Callable[[int], float]) -> float:
     return least
 
 
-def _graph_bytes(probe: Probe) -> float:
-    """Bytes that the graph of the loss keeps, per row of the probe."""
+def _graph_bytes(probe: Probe, *, keep: bool) -> float:
+    """Bytes that the graphs of loss and gradient keep, per row of the probe."""
     kept: dict[int, int] = {}
     own = {parameter.untyped_storage().data_ptr() for parameter in probe.point}
 
@@ -291,7 +291,8 @@ def _graph_bytes(probe: Probe) -> float:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        loss_gradient(probe.objective, probe.point, probe.inputs, probe.targets)
+        graph = loss_gradient(probe.objective, probe.point, probe.inputs, probe.targets, keep=keep)
+    del graph  # it must live until here: memory that is freed would be counted once for two
     return sum(kept.values()) / row_count(probe.inputs)
 
 

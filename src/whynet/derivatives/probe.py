@@ -16,6 +16,9 @@ from torch import Tensor
 
 from whynet.core.seeds import seed_from
 from whynet.derivatives.differences import (
+    GRADIENT_SLOPE,
+    VALUE_CURVATURE,
+    VALUE_SLOPE,
     central_difference,
     precision,
     second_difference,
@@ -28,7 +31,7 @@ from whynet.derivatives.ways import BatchProduct, loss_gradient
 ROWS = 16
 GROUPS = 8
 PAIRED = 4
-SHRINK = (1.0, 0.125, 1 / 64)
+SHRINK = (1.0, 1 / 16, 1 / 256)
 """Factors on the step of each attempt: a difference across a kink is taken again, shorter."""
 
 
@@ -119,23 +122,24 @@ class Probe:
         """Direction v, `H v` by float64 differences of the gradient, and its own relative miss."""
         if attempt not in self._references:
             v = self.direction("hessian", attempt)
-            step = SHRINK[attempt] * step_length(self.wide_point, v, self.epsilon, 1)
+            step = SHRINK[attempt] * step_length(self.wide_point, v, self.epsilon, GRADIENT_SLOPE)
             near, far = (
                 central_difference(self.gradient_at, self.wide_point, v, s)
                 for s in (step, 2 * step)
             )
-            self._references[attempt] = v, near, self.product_miss(far, near)
+            self._references[attempt] = v, near, self.product_miss(far, near, attempt)
         return self._references[attempt]
 
-    def product_miss(self, found: Vector, wanted: Vector) -> float:
+    def product_miss(self, found: Vector, wanted: Vector, attempt: int = 0) -> float:
         """Largest relative miss of a product over the parameter tensors.
 
         Each tensor's miss is relative to its own norm, or to a tenth of the whole where that is
-        more; round-off of the gradient sets the floor below which everything counts as zero.
+        more; round-off of the gradient over the attempt's step sets the floor below which everything counts as zero.
 
         """
         noise = norm(self.gradient) + abs(self.value) / self.scale
-        floor = noise / self.scale * max(1e4 * self.coarse, 1e4 * self.epsilon ** (2 / 3))
+        rounding = 1e4 * self.epsilon ** (1 - GRADIENT_SLOPE) / SHRINK[attempt]
+        floor = noise / self.scale * max(1e4 * self.coarse, rounding)
         least = max(0.1 * norm(wanted), floor)
         misses = [
             norm((f.double() - w,)) / max(norm((w,)), least, 1e-300)
@@ -144,16 +148,23 @@ class Probe:
         return _largest(misses)
 
     def value_miss(self, product: Callable[[Vector], Vector], attempt: int) -> float:
-        """Relative miss of `v^T H v` against the second difference of the loss itself."""
+        """Relative miss of `v^T H v` against the second difference of the loss itself.
+
+        Kinks within the step change both this difference and that of the gradient over the same
+        step; what the latter explains (four times its own gap) is no miss.
+
+        """
         v = self.direction("loss", attempt)
-        step = SHRINK[attempt] * step_length(self.wide_point, v, self.epsilon, 2)
+        step = SHRINK[attempt] * step_length(self.wide_point, v, self.epsilon, VALUE_CURVATURE)
         wanted = second_difference(self.loss_at, self.wide_point, v, step)
+        slope = central_difference(self.gradient_at, self.wide_point, v, step)
         image = product(self.narrow(v))
+        found = dot(v, image)
         typical = norm(image) / math.sqrt(self.size)
         noise = 1e4 * self.epsilon * self.size_of_terms / step**2
         noise += 1e2 * self.coarse * (norm(self.gradient) + abs(self.value)) / self.scale**2
-        found = dot(v, image)
-        return _largest([abs(found - wanted) / max(abs(wanted), typical, noise, 1e-300)])
+        gap = abs(found - wanted) - 4 * abs(found - dot(v, slope))
+        return _largest([max(0.0, gap) / max(abs(wanted), typical, noise, 1e-300)])
 
     def asymmetry(self, product: Callable[[Vector], Vector]) -> float:
         """Root mean square of `u^T H v - v^T H u` over pairs, relative to a typical `u^T H v`.
@@ -187,7 +198,7 @@ class Probe:
             length = norm(v)
             if not length:
                 continue
-            step = SHRINK[attempt] * step_length(self.wide_point, v, self.epsilon, 1)
+            step = SHRINK[attempt] * step_length(self.wide_point, v, self.epsilon, VALUE_SLOPE)
 
             def value(parameters: Vector) -> Vector:
                 return (torch.tensor(self.loss_at(parameters), dtype=torch.float64),)

@@ -22,6 +22,9 @@ CHUNK_BYTES = 2**28
 CHUNK = 64
 """Most vectors taken at once."""
 
+KEPT_BYTES = 2**28
+"""Memory for the graphs of batches that are kept between products, the first one aside."""
+
 SMALL = 2**21
 """Parameters times examples up to which taking vectors at once is faster than one by one."""
 
@@ -37,7 +40,8 @@ class CurvatureOperator:
         prepare: makes the products with one batch.
         plan: says which kernels to use and whether vectors can be taken at once.
         batched: whether vectors can be taken at once.
-        kept: number of leading batches whose prepared graphs stay in memory between products.
+        kept: number of leading batches whose prepared graphs stay in memory between products;
+            None keeps the first, and more while they fit into `KEPT_BYTES`.
 
     Cost of `matvec`: with reverse-over-reverse one to two gradients on kept batches, two to
     three on others. Memory: the graphs of the kept batches and of one more.
@@ -45,7 +49,7 @@ class CurvatureOperator:
     """
 
     def __init__(
-        self, objective: Objective, prepare: Prepare, plan: Plan, *, batched: bool, kept: int
+        self, objective: Objective, prepare: Prepare, plan: Plan, *, batched: bool, kept: int | None
     ) -> None:
         self.layout = Layout.of(objective.parameters)
         self._objective = objective
@@ -121,6 +125,13 @@ class CurvatureOperator:
         room = CHUNK_BYTES / max(1.0, self._plan.bytes_per_example * rows + 8 * self.size)
         return max(1, min(CHUNK, int(room)))
 
+    def _keeps(self, rows: int) -> bool:
+        count = len(self._graphs)
+        if self._kept is not None:
+            return count < self._kept
+        held = sum(more for more, _ in self._graphs[1:])
+        return count == 0 or (held + rows) * self._plan.bytes_per_example <= KEPT_BYTES
+
     def _batches(self) -> Iterator[tuple[int, BatchProduct]]:
         yield from self._graphs
         if self._complete:
@@ -132,20 +143,21 @@ class CurvatureOperator:
             if count <= skip:
                 continue
             pair = row_count(inputs), self._prepare(inputs, targets)
-            if count <= self._kept:
+            if len(self._graphs) == count - 1 and self._keeps(pair[0]):
                 self._graphs.append(pair)
             yield pair
         self._complete = count == len(self._graphs)
 
 
-def hessian(objective: Objective, plan: Plan, *, kept: int = 1) -> CurvatureOperator:
+def hessian(objective: Objective, plan: Plan, *, kept: int | None = None) -> CurvatureOperator:
     """Return the Hessian of the objective as an operator.
 
     Args:
         objective: what is differentiated; its parameters must not change while the operator
             lives.
         plan: how, from `choose_plan` for the same objective.
-        kept: number of leading batches whose graphs stay in memory between products.
+        kept: number of leading batches whose graphs stay in memory between products; None keeps
+            the first, and more while they fit into `KEPT_BYTES`.
 
     """
     return CurvatureOperator(
@@ -154,14 +166,15 @@ def hessian(objective: Objective, plan: Plan, *, kept: int = 1) -> CurvatureOper
 
 
 def gauss_newton(
-    objective: Objective, plan: Plan, *, kept: int = 1
+    objective: Objective, plan: Plan, *, kept: int | None = None
 ) -> CurvatureOperator | NotApplicable:
     """Return the Gauss-Newton matrix of the objective as an operator, or why there is none.
 
     Args:
         objective: what is differentiated.
         plan: how, from `choose_plan` for the same objective.
-        kept: number of leading batches whose graphs stay in memory between products.
+        kept: number of leading batches whose graphs stay in memory between products; None keeps
+            the first, and more while they fit into `KEPT_BYTES`.
 
     """
     chosen = plan.gauss_newton

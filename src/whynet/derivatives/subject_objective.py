@@ -74,9 +74,9 @@ def plan_for(subject: Subject) -> Plan | NotApplicable:
 
 def describe(plan: Plan) -> str:
     """Say how a network is differentiated and what the checks said, in one phrase."""
-    notes = f"; {' '.join(plan.notes)}" if plan.notes else ""
+    ways = f"Second derivatives by {plan.way.replace('-', ' ')}."
+    notes = " ".join(note for note in plan.notes if note != ways)
     return (
-        f"{plan.way.replace('-', ' ')}; one random direction against float64 differences: the "
-        f"Hessian product misses by {plan.check:.1e}, the gradient by {plan.gradient_check:.1e}"
-        f"{notes}"
+        f"{ways} One random direction against float64 differences: the Hessian product misses by "
+        f"{plan.check:.1e}, the gradient by {plan.gradient_check:.1e}. {notes}".strip()
     )

@@ -13,7 +13,12 @@ import torch
 from torch import Tensor
 from torch.func import grad, jvp, vmap
 
-from whynet.derivatives.differences import central_difference, precision, step_length
+from whynet.derivatives.differences import (
+    GRADIENT_SLOPE,
+    central_difference,
+    precision,
+    step_length,
+)
 from whynet.derivatives.flat import Vector
 from whynet.derivatives.objective import Objective, widen
 
@@ -173,7 +178,7 @@ def prepare_finite_differences(wide: Objective, inputs: Any, targets: Any) -> Ba
         return loss_gradient(wide, parameters, inputs, targets)[2]
 
     def one(vector: Vector) -> Vector:
-        step = step_length(point, vector, epsilon, 1)
+        step = step_length(point, vector, epsilon, GRADIENT_SLOPE)
         return central_difference(gradient, point, vector, step)
 
     return BatchProduct(one, None)

@@ -6,6 +6,8 @@ import io
 import re
 import warnings
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from functools import partial
 from importlib.resources import as_file, files
 from typing import Any
 
@@ -15,6 +17,7 @@ from matplotlib.artist import Artist
 from matplotlib.collections import Collection, PathCollection, QuadMesh
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 
 from whynet.core.outcome import Failed
 from whynet.core.question import Figure
@@ -31,6 +34,7 @@ def _words(text: str) -> frozenset[str]:
 
 _POINTS = 5000
 _DPI = 160
+_LABEL = 300
 _KEPT = _words(
     "svg g path defs use clipPath rect circle ellipse line polyline polygon image text tspan "
     "linearGradient radialGradient stop pattern"
@@ -95,16 +99,32 @@ def _drawn(figure: Figure, mathematics: bool) -> str:
         with matplotlib.style.context([*style, {"text.parse_math": mathematics}]):
             canvas = Canvas(figsize=(WIDTH, figure.height))
             figure.draw(canvas)
-            for artist in canvas.findobj():
-                if _is_cloud(artist):
-                    artist.set_rasterized(True)
-            for axes in canvas.axes:
-                if axes.images:
-                    axes.grid(False)
+            _tidy(canvas)
             stream = io.StringIO()
             metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
             canvas.savefig(stream, format="svg", dpi=_DPI, metadata=metadata)
     return stream.getvalue()
+
+
+def _tidy(canvas: Canvas) -> None:
+    """Make hidden characters visible, clouds pictures, and take the grid off images."""
+    for artist in canvas.findobj():
+        if isinstance(artist, Text):
+            artist.set_text(visible(artist.get_text(), _LABEL))
+        elif _is_cloud(artist):
+            artist.set_rasterized(True)
+    for axes in canvas.axes:
+        if axes.images:
+            axes.grid(False)
+        for axis in (axes.xaxis, axes.yaxis):
+            # texts of ticks are made while drawing: the formatter is where to catch them
+            formatter = axis.get_major_formatter()
+            shown = partial(_visible_ticks, formatter.format_ticks)
+            formatter.format_ticks = shown  # type: ignore[method-assign]
+
+
+def _visible_ticks(write: Callable[[Any], list[str]], values: Any) -> list[str]:
+    return [visible(text, _LABEL) for text in write(values)]
 
 
 def clean_svg(source: str, prefix: str, alt: str) -> Markup:

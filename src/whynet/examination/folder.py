@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -104,7 +105,8 @@ def _write(examination: Examination, folder: Path, request: Request | None) -> N
     asked = request or Request(
         seed=examination.seed, batch_size=subject.batch_size, device=str(subject.device)
     )
-    values = {**vars(asked), "rounds": dict(examination.rounds)}
+    hashes = {**asked.sha256, "examined_weights": file_hash(folder / WEIGHTS)}
+    values = {**vars(asked), "rounds": dict(examination.rounds), "sha256": hashes}
     (folder / MANIFEST).write_text(to_toml(Request(**values)), encoding="utf-8")
     tree(report.outcomes, report.initial).to_zarr(folder / RESULTS, consolidated=False)
 
@@ -130,6 +132,13 @@ def save_weights(module: nn.Module, path: Path) -> None:
         if hasattr(value, "detach")
     }
     save_file(state, path)
+    path.chmod(0o644)
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def tree(outcomes: Mapping[str, Any], initial: Mapping[str, Measurement]) -> xr.DataTree:

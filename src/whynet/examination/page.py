@@ -319,9 +319,9 @@ def _works(report: Report) -> dict[str, _Work]:
     keys = {key for finding in report.findings for key in finding.cites}
     results = [*report.outcomes.values(), *report.initial.values()]
     keys |= {key for result in results if isinstance(result, Measurement) for key in result.cites}
-    works = [(key, _work(key)) for key in sorted(keys)]
-    works.sort(key=lambda pair: (pair[1].authors.lower(), pair[1].year, pair[0]))
-    return dict(works)
+    known = bibliography()
+    names = {key: known[key].authors if key in known else key for key in keys}
+    return {key: _work(key) for key in sorted(keys, key=lambda key: (names[key].lower(), key))}
 
 
 def _work(key: str) -> _Work:

@@ -30,7 +30,7 @@ _SWATCH = 11.0
 _SIZE = {"rl": 11.0, "tick": 10.5, "me": 12.0}
 _COLORS = 4
 _NARROW = frozenset("iIjl.,:;'|![]() ftr-/\\")
-_MIDDLE = frozenset("+−×=<>~^")
+_MIDDLE = frozenset("+−×=<>~^&#")
 _WIDE = frozenset("mwMW@%—…")
 
 

@@ -16,6 +16,7 @@ from whynet.core.measurement import Measurement
 from whynet.examination.folder import (
     INITIAL_WEIGHTS,
     WEIGHTS,
+    file_hash,
     read_manifest,
     read_results,
 )
@@ -133,11 +134,10 @@ def _request(folder: Path, **given: str | None) -> Request:
         changes[role] = str(folder / name) if (folder / name).is_file() else None
     if changes["weights"] is None:
         raise StoreError("PATH", f"a folder without {WEIGHTS}", "the folder as it was written")
-    hashes = {
-        role: digest
-        for role, digest in recorded.sha256.items()
-        if role not in ("weights", "init_weights")
-    }
+    if recorded.sha256.get("examined_weights") != file_hash(folder / WEIGHTS):
+        raise StoreError("PATH", f"{WEIGHTS} that were changed", "the weights as they were written")
+    own = ("weights", "init_weights", "examined_weights")
+    hashes = {role: digest for role, digest in recorded.sha256.items() if role not in own}
     return replace(recorded, **changes, sha256=hashes)  # type: ignore[arg-type]
 
 

@@ -59,7 +59,7 @@ def segment_pieces(
     starts: Tensor,
     ends: Tensor,
     max_pieces: int = 1_000_000,
-    max_values: int = 2**22,
+    max_values: int = 2**20,
 ) -> SegmentPieces | NotApplicable:
     """Find all knots of a network along segments, and its outputs there.
 
@@ -91,13 +91,20 @@ def segment_pieces(
     limit = max(8, max_values // graph.widest)
     first, last = starts.double(), ends.double()
     done: list[SegmentPieces] = []
-    group = max(1, limit // 64)
-    for begin in range(0, starts.shape[0], group):
+    begin, group = 0, max(1, limit // 64)
+    while begin < starts.shape[0]:
         part = slice(begin, begin + group)
         found = _grouped(graph, first[part], last[part], limit, max_pieces)
         if isinstance(found, NotApplicable):
             return found
+        if any(int(pieces.activation_pieces().max()) > max_pieces for pieces in found):
+            return _too_many(max_pieces, 1.0)
         done.extend(found)
+        begin += group
+        # As many segments next time as fit if they have as many knots as these.
+        knots = sum(pieces.t.numel() for pieces in found)
+        segments = sum(pieces.segments for pieces in found)
+        group = max(1, 2 * limit * segments // (3 * knots))
     return _one_table(done)
 
 
@@ -138,12 +145,16 @@ def _cut(
             continue
         found += part.t.numel() - 1
         if found > max_pieces:
-            return NotApplicable(
-                f"One segment crosses more than {max_pieces:,} linear pieces of the network "
-                f"(up to t = {high:.3g} alone); take a shorter segment or raise max_pieces."
-            )
+            return _too_many(max_pieces, high)
         done.append((low, high, part))
     return _end_to_end(done)
+
+
+def _too_many(max_pieces: int, end: float) -> NotApplicable:
+    return NotApplicable(
+        f"One segment crosses more than {max_pieces:,} linear pieces of the network (up to "
+        f"t = {end:.3g} alone); take a shorter segment or raise max_pieces."
+    )
 
 
 def _end_to_end(parts: Sequence[tuple[float, float, SegmentPieces]]) -> SegmentPieces:

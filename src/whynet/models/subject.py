@@ -238,7 +238,7 @@ class Subject:
         module = copy.deepcopy(self.module).to("cpu", torch.float64)
         if self.output is not None:
             module = _Selected(module, self.output)
-        return piecewise_linear_graph(module, inputs.to(torch.float64))
+        return piecewise_linear_graph(module, inputs[0].to(torch.float64))
 
     @cached_property
     def facts(self) -> SubjectFacts:

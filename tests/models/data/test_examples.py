@@ -201,6 +201,8 @@ def test_loaders_that_shuffle_or_pick():
     assert Examples.from_loader(weighted).count == 10
     with pytest.raises(InputError, match="picks 3 rows of 10"):
         Examples.from_loader(DataLoader(dataset, sampler=[1, 2, 3]))
+    with pytest.raises(InputError, match="list picks 3 rows of 10"):
+        Examples.from_loader(DataLoader(dataset, batch_sampler=[[1, 2], [3]]))
     whole = Examples.from_loader(
         DataLoader(Rows([(torch.ones(5, 2), torch.ones(5))] * 2), batch_size=None)
     )
@@ -319,7 +321,7 @@ def test_endless_streams_are_refused():
 
 def test_numbers_too_large_for_the_precision():
     examples = Examples.from_arrays(np.full((3, 2), -1e300), np.zeros(3), "--test")
-    with pytest.raises(InputError, match=r"^--test: found inputs up to 1e\+300"):
+    with pytest.raises(InputError, match=r"^--test: found numbers up to 1e\+300"):
         next(examples.batches(2, device=CPU, dtype=torch.float32))
     assert math.isfinite(float(next(examples.batches(2, device=CPU, dtype=torch.float64))[0].sum()))
 

@@ -112,6 +112,14 @@ def test_piecewise_linearity_is_what_the_graph_finds(name: str) -> None:
     assert ("piecewise-linear" in family(name).tags) == (not isinstance(graph, NotApplicable))
 
 
+def test_the_ntk_parametrization_is_read_as_piecewise_linear_too() -> None:
+    from whynet.models.piecewise_linear import piecewise_linear_graph
+
+    with seeded(0):
+        module = mlp.build(3, (4, 4), 2, parametrization="ntk")
+    assert not isinstance(piecewise_linear_graph(module, torch.ones(3)), NotApplicable)
+
+
 @pytest.mark.parametrize("name", MEMBERS)
 def test_a_family_names_what_is_defined_and_refuses_other_parametrizations(name: str) -> None:
     found = family(name)

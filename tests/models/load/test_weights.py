@@ -179,6 +179,26 @@ def large(path):
         stream.truncate(2**31)
 
 
+def reaching_beyond(path, numel):
+    """A tensor of 2^40 entries, contiguous, over a storage that has (or claims) fewer."""
+
+    class Stored:
+        pass
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, thing):
+            return ("storage", torch.FloatStorage, "0", "cpu", numel) if thing is Stored else None
+
+    class Tensor:
+        def __reduce__(self):
+            arguments = (Stored, 0, (2**40,), (1,), False, OrderedDict())
+            return torch._utils._rebuild_tensor_v2, arguments
+
+    out = io.BytesIO()
+    Pickler(out, protocol=2).dump({"0.weight": Tensor()})
+    repickled(path, out.getvalue())
+
+
 BYTEARRAY = b"\x80\x02cbuiltins\nbytearray\n\x8a\x06\x00\x00\x00\x00\x00\x01\x85R."
 STACKED = pickle.dumps(Code(), protocol=4)
 
@@ -190,6 +210,14 @@ HOSTILE = {
     ),
     "code by the stack": (lambda p: repickled(p, STACKED), r"names code \('STACK_GLOBAL"),
     "allocating call": (lambda p: repickled(p, BYTEARRAY), r"names code \('builtins.bytearray'\)"),
+    "view beyond its storage": (
+        lambda p: reaching_beyond(p, 12),
+        r"which torch.load refuses \(Trying to resize",
+    ),
+    "storage that claims more than the file": (
+        lambda p: reaching_beyond(p, 2**40),
+        r"which torch.load refuses \(Trying to resize",
+    ),
     "damaged pickle": (lambda p: repickled(p, b"\x80\x02X\xff"), r"damaged pickle"),
     "whole module": (lambda p: save(network(), p), r"a whole pickled network"),
     "TorchScript": (script, r"a TorchScript archive"),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import (
+    BatchSampler,
     DataLoader,
     IterableDataset,
     RandomSampler,
@@ -78,14 +80,14 @@ def rows_of_loader(loader: DataLoader[Any], argument: str, cap: int) -> tuple[Ro
         InputError: its sampler picks rows in a way that has no order.
 
     """
-    if isinstance(loader.dataset, IterableDataset) or loader.batch_size is None:
-        if loader.batch_sampler is None and loader.batch_size is None:
-            return StreamRows(loader, argument, cap), []
-        if isinstance(loader.dataset, IterableDataset):
-            return StreamRows(loader, argument, cap), []
+    if isinstance(loader.dataset, IterableDataset) or loader.batch_sampler is None:
+        return StreamRows(loader, argument, cap), []
     rows = rows_of_dataset(loader.dataset, argument, loader.collate_fn)
     notes: list[str] = []
     sampler: Any = getattr(loader.batch_sampler, "sampler", loader.sampler)
+    if type(loader.batch_sampler) is not BatchSampler:
+        batches: Any = loader.batch_sampler
+        sampler = list(islice((index for batch in batches for index in batch), rows.count + 1))
     if isinstance(sampler, SubsetRandomSampler):
         chosen = np.sort(np.asarray(list(sampler.indices), dtype=np.int64))
         if len(chosen) == 0:

@@ -20,7 +20,7 @@ from whynet.models.data.rows import ArrayRows, Batch, Rows, StreamRows, SubsetRo
 from whynet.models.data.structure import Inputs, Leaf, cast, cast_targets, is_cast_to_float, leaves
 from whynet.models.data.survey import Survey, survey
 
-STREAM_CAP = 10_000_000
+STREAM_CAP = 2_000_000
 """Rows after which something that can only be iterated over counts as endless."""
 
 _SURVEY_BYTES = 16 * 2**20
@@ -48,6 +48,7 @@ class Examples:
     _input_leaves: tuple[Leaf, ...] = field(repr=False)
     _target_leaf: Leaf = field(repr=False)
     _structured: bool = field(repr=False)
+    _extreme: float = field(repr=False)
 
     @classmethod
     def from_arrays(
@@ -144,6 +145,7 @@ class Examples:
             found.inputs,
             found.targets,
             found.structured,
+            found.extreme,
         )
         examples.__dict__["_survey"] = found
         return examples
@@ -205,7 +207,7 @@ class Examples:
         rows: Rows = SubsetRows(self._rows, positions)
         if isinstance(self._rows, StreamRows):
             rows = ArrayRows(*self._rows.take(positions))
-        form = (self._input_leaves, self._target_leaf, self._structured)
+        form = (self._input_leaves, self._target_leaf, self._structured, self._extreme)
         return Examples(len(positions), self.argument, self.notes, rows, *form)
 
     def _positions(self, indices: Iterable[int] | Tensor) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -261,11 +263,10 @@ class Examples:
 
     def _check_fits(self, dtype: torch.dtype) -> None:
         largest = torch.finfo(dtype).max
-        extreme = max(-self._survey.low, self._survey.high)
-        if math.isfinite(extreme) and extreme > largest:
+        if self._extreme > largest:
             raise InputError(
                 self.argument,
-                f"inputs up to {extreme:.3g} in size",
+                f"numbers up to {self._extreme:.3g} in size",
                 f"at most {largest:.3g}, the largest {str(dtype)[6:]}",
             )
 

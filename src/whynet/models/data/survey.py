@@ -25,6 +25,7 @@ class Survey:
         inputs: description of the tensors of an input, in order.
         targets: description of a target.
         structured: whether an input is a dict or tuple.
+        extreme: largest size of any number, inputs and targets; what a precision must hold.
         low: least entry of inputs that reach the network as floats; infinite where none do.
         high: largest such entry.
         sha256: over content, dtypes and shapes in order; independent of the batch size.
@@ -35,6 +36,7 @@ class Survey:
     inputs: tuple[Leaf, ...]
     targets: Leaf
     structured: bool
+    extreme: float
     low: float
     high: float
     sha256: str
@@ -66,7 +68,7 @@ def survey(batches: Iterable[Batch], argument: str) -> Survey:
         InputError: there are none, they differ in shape or type, or are not finite.
 
     """
-    count, low, high, structured = 0, math.inf, -math.inf, False
+    count, extreme, low, high, structured = 0, 0.0, math.inf, -math.inf, False
     shape: tuple[Leaf, ...] = ()
     hashers: list[hashlib._Hash] = []
     finite = _Finite()
@@ -85,9 +87,11 @@ def survey(batches: Iterable[Batch], argument: str) -> Survey:
             finite.look(tensor, count, label)
             hasher.update(tensor.detach().contiguous().view(torch.uint8).numpy().data)
             is_input = leaf is not shape[-1]
-            if is_input and is_cast_to_float(leaf, not structured) and tensor.numel():
-                least, most = torch.aminmax(tensor)
-                low, high = min(low, float(least)), max(high, float(most))
+            is_cast = is_input and is_cast_to_float(leaf, not structured)
+            if is_cast or tensor.is_floating_point():
+                least, most = (float(bound) for bound in torch.aminmax(tensor))
+                extreme = max(extreme, -least, most)
+                low, high = (min(low, least), max(high, most)) if is_input else (low, high)
         count += len(targets)
     if count == 0:
         raise InputError(argument, "0 rows", "at least one row")
@@ -101,7 +105,7 @@ def survey(batches: Iterable[Batch], argument: str) -> Survey:
     digests = [hasher.hexdigest() for hasher in hashers]
     head = repr([count, structured, [(x.label, str(x.dtype), x.shape) for x in shape], digests])
     sha256 = hashlib.sha256(head.encode()).hexdigest()
-    return Survey(count, shape[:-1], shape[-1], structured, low, high, sha256)
+    return Survey(count, shape[:-1], shape[-1], structured, extreme, low, high, sha256)
 
 
 def _check_dtypes(shape: tuple[Leaf, ...], argument: str) -> None:

@@ -56,6 +56,10 @@ def encoded(cells: Sequence[str], column: str) -> tuple[np.ndarray[Any, Any], st
 
 def integer_note(values: np.ndarray[Any, Any], columns: Sequence[str]) -> list[str]:
     """Name columns of integers that float64 cannot hold, which identifiers often are."""
-    wide = np.abs(values).max(axis=0) > 2.0**53
+    wide = np.abs(values).max(axis=0) >= 2.0**53
     names = [name for name, is_wide in zip(columns, wide, strict=True) if is_wide]
-    return [f"The columns {listing(names)} hold numbers above 2^53, rounded."] if names else []
+    return (
+        [f"The columns {listing(names)} hold numbers of 2^53 and above, perhaps rounded."]
+        if names
+        else []
+    )

@@ -74,13 +74,13 @@ class CustomLoss:
                     "a differentiable function of the outputs",
                 )
         each = self._guarded(lambda: self.per_example(outputs.detach(), targets), argument)
-        gap = abs(float(each.mean()) - float(value))
+        whole, mean = float(value.detach()), float(each.mean())
         tolerance = max(1e-4, 50 * torch.finfo(outputs.dtype).eps)
-        if not gap <= tolerance * max(float(each.abs().mean()), 1e-6):
+        if not abs(whole - mean) <= tolerance * max(float(each.abs().mean()), 1e-6):
             raise InputError(
                 argument,
-                f"{quoted(self.name)} giving {float(value):.6g} for {len(outputs)} examples whose "
-                f"own losses have the mean {float(each.mean()):.6g}",
+                f"{quoted(self.name)} giving {whole:.6g} for {len(outputs)} examples whose "
+                f"own losses have the mean {mean:.6g}",
                 "the mean over the examples of a batch",
             )
         return ()

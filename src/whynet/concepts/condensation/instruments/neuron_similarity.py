@@ -51,7 +51,9 @@ GROUPS = 30
 """Groups of examples of the jackknife."""
 
 MOST_SHOWN = 256
+"""Units of the similarity matrix that is kept for a picture."""
 SMALL = 1e-6
+"""Relative size below which an activity, or a bend of the activation, counts as none."""
 
 
 @dataclass(frozen=True)
@@ -206,7 +208,8 @@ def read(state: State) -> Measurement:
     found = state.found
     shown = most_condensed(state)
     matrix = by_cluster(found[shown].cosines) if len(found[shown].cosines) else np.ones((1, 1))
-    quantities = _counts(found) | _ranks(state) | _null(state)
+    with_null = [one for one in found if one.layer.path in (state.null or {})]
+    quantities = _counts(found, with_null or list(found)) | _ranks(state) | _null(state)
     quantities |= {
         "output_change_without_dead": Quantity(
             state.output_change, how="units without activity held at zero, largest change on the "
@@ -259,7 +262,7 @@ def by_cluster(cosines: np.ndarray) -> np.ndarray:
     return np.asarray(cosines[np.ix_(order, order)])
 
 
-def _counts(found: tuple[Findings, ...]) -> dict[str, Quantity]:
+def _counts(found: tuple[Findings, ...], summed: list[Findings]) -> dict[str, Quantity]:
     def count(values: Any, how: str, *dims: str) -> Quantity:
         return Quantity(np.asarray(values, float), dims=dims, unit="count", how=how,
                         over="the training data")  # fmt: skip
@@ -286,8 +289,10 @@ def _counts(found: tuple[Findings, ...]) -> dict[str, Quantity]:
             np.stack([one.close for one in found]), dims=("layer", "tolerance"),
             unit="fraction", how="share of pairs above the tolerance", over="the training data",
         ),
-        "distinct_total": count(grouped.sum(0), linked, "tolerance"),
-        "compared_total": count(float(sum(compared)), "units that are ever active"),
+        "distinct_total": count(sum(one.distinct for one in summed), linked, "tolerance"),
+        "compared_total": count(
+            sum(len(one.cosines) for one in summed), "active units of layers that have a null"
+        ),
     }  # fmt: skip
 
 
@@ -317,29 +322,34 @@ def _ranks(state: State) -> dict[str, Quantity]:
 
 def _null(state: State) -> dict[str, Quantity]:
     """Mean over random layers, with order statistics that enclose another one."""
+    drawn = state.null or {}
     none = np.full((DRAWS * state.rounds, len(TOLERANCES) + 1), np.nan)
-    draws = np.stack([(state.null or {}).get(one.layer.path, none) for one in state.found])
-    total = draws[:, :, :-1].sum(0)[None]
-
-    def band(values: np.ndarray, dims: tuple[str, ...]) -> Quantity:
-        ordered = np.sort(values, axis=1)
-        # Exchangeable draws: with n = 40 k, another one lies between the k-th from either end
-        # with probability (n + 1 - 2 k) / (n + 1), at least 0.95.
-        low, high = ordered[:, state.rounds - 1], ordered[:, -state.rounds]
-        mean = np.clip(values.mean(1), low, high)
-        one = (lambda x: x[0]) if dims[:1] != ("layer",) else (lambda x: x)
-        return Quantity(
-            one(mean), one(low), one(high), dims=dims, unit="count", kind="certified",
-            how=f"{values.shape[1]} layers of random directions on the same inputs",
-            over="random layers",
-            missing="a grouped convolution, inputs that were not seen, or no active unit",
-        )  # fmt: skip
-
+    each = np.stack([drawn.get(one.layer.path, none) for one in state.found])
+    total = np.sum([*drawn.values()], axis=0) if drawn else none
     return {
-        "null_distinct": band(draws[:, :, :-1], ("layer", "tolerance")),
-        "null_effective_rank": band(draws[:, :, -1], ("layer",)),
-        "null_distinct_total": band(total, ("tolerance",)),
+        "null_distinct": _band(each[:, :, :-1], state.rounds, "layer", "tolerance"),
+        "null_effective_rank": _band(each[:, :, -1], state.rounds, "layer"),
+        "null_distinct_total": _band(total[None, :, :-1], state.rounds, "tolerance"),
     }
+
+
+def _band(draws: np.ndarray, rounds: int, *dims: str) -> Quantity:
+    """Turn `[layers, draws, ...]` into means and bounds.
+
+    Draws are exchangeable: with n = 40 k, another one lies between the k-th from either end with
+    probability (n + 1 - 2 k) / (n + 1), at least 0.95.
+    """
+    ordered = np.sort(draws, axis=1)
+    low, high = ordered[:, rounds - 1], ordered[:, -rounds]
+    value = np.clip(draws.mean(1), low, high)
+    if dims[0] != "layer":
+        value, low, high = value[0], low[0], high[0]
+    return Quantity(
+        value, low, high, dims=dims, unit="count", kind="certified",
+        how=f"{draws.shape[1]} layers of random directions on the same inputs",
+        over="random layers",
+        missing="a grouped convolution, inputs that were not seen, or no active unit",
+    )  # fmt: skip
 
 
 def _notes(state: State) -> tuple[str, ...]:

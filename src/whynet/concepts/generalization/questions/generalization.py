@@ -71,9 +71,8 @@ def _finding(results: Results, fit: Measurement, score: str) -> Finding:
     baselines = results.measured.get("baselines")
     references = _references(results, score)
     headline, advice, importance = _verdict(test, train, fit, baselines, score)
-    numbers = f"{_noun(score)} on unseen data is **{format_interval(test)}**".capitalize()
-    if score != "accuracy":
-        numbers = f"R² on unseen data is **{format_interval(test)}**"
+    noun = "Accuracy" if score == "accuracy" else "R²"
+    numbers = f"{noun} on unseen data is **{format_interval(test)}**"
     if train is not None:
         numbers += f", on the training data {format_interval(train)}"
     numbers += "."
@@ -81,8 +80,8 @@ def _finding(results: Results, fit: Measurement, score: str) -> Finding:
         name = _best(baselines, score)
         ahead = baselines.estimate("advantage", baseline=name)
         numbers += (
-            f" On the same examples it is {_points(ahead)} ahead of the best cheap model, "
-            f"the {name}."
+            f" On the same examples its lead over the best cheap model, the {name}, is "
+            f"{_points(ahead)}."
         )
     return Finding(
         key="generalization",

@@ -1,0 +1,68 @@
+"""Pictures of pieces: data in, matplotlib axes out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from whynet.core.estimate import Estimate
+
+
+def profile(figure: Figure, position: np.ndarray, curve: np.ndarray, label: str) -> None:
+    """Draw a network along one segment, with a tick where a unit switches.
+
+    Args:
+        figure: empty figure.
+        position: `[knots]`, 0 at the first example and 1 at the second.
+        curve: `[knots]`, the output there.
+        label: what the vertical axis shows.
+
+    """
+    axes = figure.subplots()
+    axes.plot(position, curve, color="C0", linewidth=1.6)
+    axes.plot(position[1:-1], curve[1:-1], "o", color="C0", markersize=2.6)
+    axes.axhline(0, color="0.6", linewidth=0.8)
+    low = float(curve.min()) - 0.07 * float(np.ptp(curve) or 1.0)
+    axes.vlines(position[1:-1], low, low + 0.04 * float(np.ptp(curve) or 1.0), color="0.45",
+                linewidth=0.7)  # fmt: skip
+    axes.set_xlim(0, 1)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["one example", "¼", "½", "¾", "another"])
+    axes.set_ylabel(label)
+
+
+def counts(figure: Figure, rows: Sequence[tuple[str, Estimate, Estimate | None]]) -> None:
+    """Draw mean pieces a segment, trained beside initialization.
+
+    Args:
+        figure: empty figure.
+        rows: kind of pair, the trained network, the network at initialization or None.
+
+    """
+    axes = figure.subplots()
+    for place, (name, trained, initial) in enumerate(reversed(list(rows))):
+        for estimate, color, shift, word in (
+            (trained, "C0", 0.14, "trained"),
+            (initial, "0.45", -0.14, "at initialization"),
+        ):
+            if estimate is None:
+                continue
+            axes.plot([estimate.low, estimate.high], [place + shift] * 2, color=color,
+                      linewidth=2.5, solid_capstyle="butt")  # fmt: skip
+            axes.plot(estimate.value, place + shift, "o", color=color, markersize=6)
+            axes.annotate(
+                f"{word} {estimate.value:.1f}", (estimate.high, place + shift), xytext=(7, 0),
+                textcoords="offset points", va="center", color=color, fontsize="small",
+            )  # fmt: skip
+        axes.annotate(
+            name, (0, place), xycoords=("axes fraction", "data"), xytext=(-8, 0),
+            textcoords="offset points", ha="right", va="center",
+        )  # fmt: skip
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.set_xlim(left=0)
+    axes.margins(x=0.25)
+    axes.set_xlabel("straight pieces on a segment, mean")
+    axes.grid(axis="x")
