@@ -41,6 +41,7 @@ def test_values_gaps_and_overlaps_stand_side_by_side() -> None:
 
 def test_touching_intervals_meet() -> None:
     assert bool(compare(said(1.0, 0.5), said(2.0, 0.5))["x_overlap"])
+    assert bool(compare(said(2.0, 0.5), said(1.0, 0.5))["x_overlap"])
     assert not bool(compare(said(1.0, 0.25), said(2.0, 0.5))["x_overlap"])
 
 

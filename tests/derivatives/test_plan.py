@@ -243,3 +243,49 @@ def test_recurrent_float32_in_forward_mode_without_onednn() -> None:
     wanted = dense(hessian(made, planned(made)))
     assert (found - wanted).abs().max() < 1e-4 * wanted.abs().max()
     assert torch.backends.mkldnn.enabled
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_many_kinks_are_no_defect(dtype: torch.dtype) -> None:
+    """Wide ReLU networks have kinks within any step of a difference; the plan is reverse mode."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(64, 2048), nn.ReLU(), nn.Linear(2048, 10)).to(dtype)
+    made = objective(net, normal(16, 64, dtype=dtype), labels(16, 10), cross_entropy)
+    for seed in range(3):
+        plan = choose_plan(made, seed)
+        assert not isinstance(plan, NotApplicable), plan.reason
+        assert plan.way == "reverse-over-reverse", plan.notes
+
+
+class SlightlyWrong(torch.autograd.Function):
+    """tanh whose derivative is three percent too large."""
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.tanh()
+
+    @staticmethod
+    def setup_context(ctx: object, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx: object, cotangent: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        return 1.03 * cotangent * (1 - y * y)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_gradient_that_is_three_percent_off_is_refused(dtype: torch.dtype) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 5), nn.Linear(5, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.second(SlightlyWrong.apply(self.first(x)))
+
+    made = objective(filled(Net(), dtype), normal(30, 4, dtype=dtype), labels(30, 3), cross_entropy)
+    for seed in range(3):
+        plan = choose_plan(made, seed)
+        assert isinstance(plan, NotApplicable)
+        assert "custom functions in its graph: SlightlyWrong." in plan.reason

@@ -297,13 +297,11 @@ def _panel(place: int) -> Panel:
             "Neurons whose functions agree on the data are merged and the next "
             "layer is refitted; "
             "nothing is retrained. The reference is pruning to the same size, "
-            "and it is **worse at "
-            "every size** down to eight neurons."
+            "and it is **worse at every size** down to eight neurons."
         ),
         method=(
-            "Least squares on the activations of all training examples, "
-            "singular values below "
-            "`1e-6` cut off."
+            "Least squares on the activations of all training examples, singular values "
+            "below `1e-6` cut off."
         ),
         figures=FIGURES[2 * place : 2 * place + 2],
         tables=(
@@ -326,7 +324,7 @@ def measurement() -> Measurement:
     return Measurement.of(
         {"accuracy": Quantity(0.9, 0.8, 0.95, kind="interval", unit="fraction")},
         cites=("kumar2019", "newcombe1998"),
-        notes=(("Temperature was fitted on half of the test data and judged on the other half."),),
+        notes=("Temperature was fitted on half of the test data and judged on the other half.",),
     )
 
 

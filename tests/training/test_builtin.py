@@ -135,6 +135,25 @@ def test_training_is_a_function_of_the_seed(monkeypatch: pytest.MonkeyPatch) -> 
     np.testing.assert_array_equal(first.train[0], other.train[0])
 
 
+def test_weights_do_not_depend_on_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    fewer_epochs(monkeypatch, "digits-cnn", 1)
+    during: list[int] = []
+    before = torch.get_num_threads()
+    states = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            built = load_builtin(
+                "digits-cnn", progress=lambda *_: during.append(torch.get_num_threads())
+            )
+            assert torch.get_num_threads() == threads
+            states.append(built.module.state_dict())
+    finally:
+        torch.set_num_threads(before)
+    assert during == [1, 1]
+    assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
+
+
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     with pytest.raises(InputError) as error:
         load_builtin("digit-mlp")

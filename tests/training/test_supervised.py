@@ -72,7 +72,8 @@ def test_full_batch_sgd_is_gradient_descent_with_weight_decay() -> None:
     torch.testing.assert_close(module.weight.detach(), weight - 0.3 * (gradient + 0.1 * weight))
 
 
-def test_every_row_is_seen_once_an_epoch() -> None:
+def order_of_rows(draws: int, epochs: int) -> list[Tensor]:
+    """Return the batches of 33 numbered rows, to a network that draws random numbers."""
     seen: list[Tensor] = []
 
     class Recorder(nn.Module):
@@ -82,12 +83,25 @@ def test_every_row_is_seen_once_an_epoch() -> None:
 
         def forward(self, inputs: Tensor) -> Tensor:
             seen.append(inputs)
+            torch.rand(draws)
             return self.weight * inputs
 
     values = torch.arange(33.0)
-    train(Recorder(), values, values, functional.mse_loss, Recipe(batch_size=8, epochs=1))
+    recipe = Recipe(learning_rate=1e-6, batch_size=8, epochs=epochs)
+    train(Recorder(), values, values, functional.mse_loss, recipe)
+    return seen
+
+
+def test_every_row_is_seen_once_an_epoch() -> None:
+    seen = order_of_rows(draws=0, epochs=1)
     assert [len(part) for part in seen] == [7, 7, 7, 6, 6]
-    assert sorted(torch.cat(seen).tolist()) == values.tolist()
+    assert sorted(torch.cat(seen).tolist()) == list(range(33))
+
+
+def test_the_order_of_the_rows_does_not_depend_on_what_dropout_draws() -> None:
+    plain, drawing = order_of_rows(draws=0, epochs=2), order_of_rows(draws=5, epochs=2)
+    assert torch.equal(torch.cat(plain), torch.cat(drawing))
+    assert not torch.equal(torch.cat(plain[:5]), torch.cat(plain[5:]))
 
 
 def test_progress_is_told_after_each_epoch() -> None:

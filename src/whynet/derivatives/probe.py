@@ -134,7 +134,8 @@ class Probe:
         """Largest relative miss of a product over the parameter tensors.
 
         Each tensor's miss is relative to its own norm, or to a tenth of the whole where that is
-        more; round-off of the gradient over the attempt's step sets the floor below which everything counts as zero.
+        more; round-off of the gradient over the attempt's step sets the floor below which
+        everything counts as zero.
 
         """
         noise = norm(self.gradient) + abs(self.value) / self.scale

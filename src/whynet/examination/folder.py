@@ -40,23 +40,22 @@ def check_out(path: str | Path, argument: str = "--out") -> Path:
     """
     folder = Path(path)
     try:
-        if folder.is_dir():
-            held = {entry.name for entry in folder.iterdir()}
-            if held and not {SUMMARY, MANIFEST} <= held:
-                raise InputError(
-                    argument,
-                    f"the folder {str(path)!r} with other content",
-                    "a new folder, an empty one, or one that an examination wrote",
-                )
-        elif folder.exists() or folder.is_symlink():
-            raise InputError(argument, f"{str(path)!r}, which is no folder", "a folder to write to")
-        parent = folder.absolute().parent
-        parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=parent, prefix=".whynet-"):
+        held = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+        taken = not folder.is_dir() and (folder.exists() or folder.is_symlink())
+        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.absolute().parent, prefix=".whynet-"):
             pass
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(argument, f"{str(path)!r} ({reason})", "a place to write to") from error
+    if taken:
+        raise InputError(argument, f"{str(path)!r}, which is no folder", "a folder to write to")
+    if held and not {SUMMARY, MANIFEST} <= held:
+        raise InputError(
+            argument,
+            f"the folder {str(path)!r} with other content",
+            "a new folder, an empty one, or one that an examination wrote",
+        )
     return folder
 
 
@@ -187,7 +186,7 @@ def read_results(path: Path) -> dict[str, Measurement]:
 
 def _plain(dataset: xr.Dataset) -> xr.Dataset:
     texts = {
-        name: (coordinate.dims, np.asarray([str(v) for v in coordinate.values]))
+        name: (coordinate.dims, np.asarray(coordinate.values.astype(object), dtype=str))
         for name, coordinate in dataset.coords.items()
         if coordinate.dtype.kind in "OT"
     }

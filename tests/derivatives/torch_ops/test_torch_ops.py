@@ -11,6 +11,7 @@ from tests.derivatives.torch_ops.oracle import STEPS, gauss_newton_form, hessian
 from tests.derivatives.torch_ops.table import CASES, objective
 
 from whynet.core.outcome import NotApplicable
+from whynet.derivatives.objective import Objective
 from whynet.derivatives.plan import Plan, choose_plan
 from whynet.derivatives.products import fixed_entries, gauss_newton, hessian
 
@@ -21,7 +22,7 @@ ROWS = list(csv.DictReader(TABLE.read_text(encoding="utf-8").splitlines()))
 TOLERANCE = {"float64": 1e-3, "float32": 1e-2}
 LOOSE = {"autocast_bf16": 3e-2}
 """A network that rounds to bfloat16 on its way is honest only to that."""
-PAIRS = 3
+PAIRS = 2
 
 
 def test_the_table_names_every_case_once() -> None:
@@ -39,11 +40,10 @@ def test_right_number_or_stated_refusal(row: dict[str, str], dtype: str) -> None
         assert expected.removeprefix("refused: ") in plan.reason
         return
     assert plan.way in expected.split("|"), plan
-    check_numbers(row["case"], dtype, plan)
+    check_numbers(made, row["case"], dtype, plan)
 
 
-def check_numbers(name: str, dtype: str, plan: Plan) -> None:
-    made = objective(name, getattr(torch, dtype))
+def check_numbers(made: Objective, name: str, dtype: str, plan: Plan) -> None:
     wide = made.wide()
     curved = hessian(made, plan)
     around = gauss_newton(made, plan)
@@ -61,5 +61,5 @@ def check_numbers(name: str, dtype: str, plan: Plan) -> None:
         scale = images.norm(dim=0).max() * left.norm(dim=0).max() / curved.size**0.5
         for i in range(PAIRS):
             found = float(left[:, i] @ images[:, i])
-            gaps = [abs(found - form(wide, left[:, i], right[:, i], h)) for h in STEPS]
-            assert min(gaps) <= tolerance * float(scale) + 1e-6
+            gaps = (abs(found - form(wide, left[:, i], right[:, i], h)) for h in STEPS)
+            assert any(gap <= tolerance * float(scale) + 1e-6 for gap in gaps)

@@ -18,7 +18,8 @@ class LayerDots:
         compared: units that are ever active.
         distinct: how many directions they have.
         null: the same for random directions, least to largest; None where unknown.
-        initial: the same before training; None where unknown.
+        initial: the same before training, as a share of the units that were active then; None
+            where unknown.
 
     """
 
@@ -26,7 +27,7 @@ class LayerDots:
     compared: int
     distinct: int
     null: tuple[float, float] | None
-    initial: int | None
+    initial: float | None
 
 
 def distinct_neurons(figure: Figure, rows: Sequence[LayerDots]) -> None:
@@ -48,7 +49,7 @@ def distinct_neurons(figure: Figure, rows: Sequence[LayerDots]) -> None:
             )  # fmt: skip
         if row.initial is not None:
             axes.plot(
-                scale * row.initial, position, "D", markerfacecolor="none", color="0.35",
+                100 * row.initial, position, "D", markerfacecolor="none", color="0.35",
                 markersize=7, label="at initialization" if position == 0 else None,
             )  # fmt: skip
         axes.plot(
@@ -57,7 +58,7 @@ def distinct_neurons(figure: Figure, rows: Sequence[LayerDots]) -> None:
         )  # fmt: skip
     axes.set_yticks(
         range(len(rows)),
-        [f"{row.name}\n{row.distinct} of {row.compared}" for row in reversed(rows)],
+        [f"layer {row.name}\n{row.distinct} of {row.compared}" for row in reversed(rows)],
         parse_math=False,
     )
     axes.set_ylim(-0.6, len(rows) - 0.4)
@@ -79,6 +80,7 @@ def similarity(figure: Figure, matrix: np.ndarray) -> None:
     drawn = axes.imshow(
         matrix, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest", rasterized=True
     )
+    axes.grid(False)
     axes.set_xlabel("neuron, ordered by group")
     axes.set_ylabel("neuron")
     figure.colorbar(drawn, ax=axes, label="cosine on the data", ticks=[-1, 0, 1])

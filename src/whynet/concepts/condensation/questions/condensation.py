@@ -78,8 +78,8 @@ def _lead(measured: Measurement, initial: Measurement | None) -> str:
     distinct = _total(measured, "distinct_total")
     compared = measured.estimate("compared_total")
     text = (
-        f"{_count(distinct.value)} of the {_count(compared.value)} hidden neurons that are ever "
-        "active differ from all others on the training data"
+        f"The {_count(compared.value)} hidden neurons that are ever active compute "
+        f"{_count(distinct.value)} distinct functions of the training data"
     )
     if _has_null(measured):
         null = _total(measured, "null_distinct_total")
@@ -87,7 +87,7 @@ def _lead(measured: Measurement, initial: Measurement | None) -> str:
     if initial is not None:
         before = _total(initial, "distinct_total")
         of = initial.estimate("compared_total")
-        text += f", before training it was {_count(before.value)} of {_count(of.value)}"
+        text += f", before training there were {_count(before.value)} of {_count(of.value)}"
     return text + "."
 
 
@@ -116,7 +116,7 @@ def _condensed(measured: Measurement, initial: Measurement | None) -> tuple[Find
             numbers=f"On the training data **{_count(distinct.value)} of its {_count(compared)}** "
             f"active hidden neurons are (nearly) distinct; random layers of the same size have "
             f"{_count(null.low)} to {_count(null.high)}"
-            + (f", before training it was {_count(references[-1].low)}" if initial else "")
+            + (f", before training there were {_count(references[-1].low)}" if initial else "")
             + f".{opposite}",
             advice=f"A network with {_count(distinct.value)} hidden neurons could compute nearly "
             "the same on these data: try training one, or merge the groups below. This was "
@@ -175,14 +175,17 @@ def _rows(measured: Measurement, initial: Measurement | None) -> list[figures.La
     for name in names:
         at = {"layer": name, "tolerance": TOLERANCE}
         null = measured.estimate("null_distinct", **at)
-        known = initial.estimate("distinct", **at).value if initial and name in before else None
+        share = None
+        if initial is not None and name in before:
+            active = initial.estimate("compared", layer=name).value
+            share = initial.estimate("distinct", **at).value / max(active, 1)
         rows.append(
             figures.LayerDots(
                 name=_short(name),
                 compared=int(measured.estimate("compared", layer=name).value),
                 distinct=int(measured.estimate("distinct", **at).value),
                 null=(null.low, null.high) if np.isfinite(null.value) else None,
-                initial=None if known is None else int(known),
+                initial=share,
             )
         )
     return rows
@@ -253,8 +256,8 @@ def _tables(measured: Measurement) -> tuple[Table, ...]:
             ("layer", "units", "never fire", "always linear", "distinct", "distinct by what leaves",
              "effective rank", "of random layers"),
             tuple(rows),
-            "Units whose activation changes nothing on the data count as linear. Held at zero, "
-            "units that never fire change outputs by at most "
-            f"{format_interval(change)} of the largest, relative.",
+            "Units whose activation changes nothing on the data count as linear. Largest change "
+            "of an output with those that never fire held at zero, relative to the largest output: "
+            f"{format_interval(change)}.",
         ),
     )  # fmt: skip

@@ -24,15 +24,16 @@ INSTRUMENT = Instrument(
     title="straight pieces of a piecewise-linear network between pairs of examples, exactly",
     unit="count",
     needs=("float-inputs", "deterministic", "piecewise-linear"),
-    cost="60 segments; a segment costs about as many forward passes as it has pieces",
+    cost="60 segments (fewer above 2,000 units), each as many forward passes as it has pieces",
     cites=("raghu2017", "hanin2019"),
     closed_form="hinges",
     rounds=100,
     draws=True,
 )
 
-SEGMENTS = 30
-"""Segments of each kind in a round."""
+MOST_SEGMENTS, FEWEST_SEGMENTS, UNITS = 30, 4, 60_000
+"""Segments of each kind in a round: 30, fewer for networks of more than 2,000 units, since both
+the pieces and what each of them costs grow with the units."""
 
 SAME, DIFFERENT, ANY = "same class", "different classes", "any"
 
@@ -101,8 +102,10 @@ def advance(state: State) -> State:
 def _pairs(state: State, generator: np.random.Generator) -> dict[str, np.ndarray]:
     """Draw disjoint pairs of rows with different inputs, so that segments are independent."""
     order = generator.permutation(len(state.inputs))
+    count = min(MOST_SEGMENTS, max(FEWEST_SEGMENTS, UNITS // max(1, state.graph.units)))
     if state.labels is None:
-        return {ANY: _distinct(state, order[: len(order) // 2 * 2].reshape(-1, 2))[: 2 * SEGMENTS]}
+        pairs = _distinct(state, order[: len(order) // 2 * 2].reshape(-1, 2))
+        return {ANY: pairs[: 2 * count]}
     half = order[: len(order) // 2]
     same = []
     for label in np.unique(state.labels[half]):
@@ -113,8 +116,8 @@ def _pairs(state: State, generator: np.random.Generator) -> dict[str, np.ndarray
     apart = other[: len(other) // 2 * 2].reshape(-1, 2)
     apart = apart[state.labels[apart[:, 0]] != state.labels[apart[:, 1]]]
     return {
-        SAME: _distinct(state, together)[:SEGMENTS],
-        DIFFERENT: _distinct(state, apart)[:SEGMENTS],
+        SAME: _distinct(state, together)[:count],
+        DIFFERENT: _distinct(state, apart)[:count],
     }
 
 

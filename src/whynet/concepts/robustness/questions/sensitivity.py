@@ -11,6 +11,7 @@ from whynet.core.estimate import Estimate, format_interval, format_number
 from whynet.core.measurement import Measurement
 from whynet.core.question import (
     Assumption,
+    Cell,
     Figure,
     Finding,
     Panel,
@@ -117,13 +118,13 @@ def _references(measured: Measurement, radius: float) -> tuple[Reference, ...]:
 def _fragile(measured: Measurement, radius: float, attacked: Estimate, noise: Estimate) -> Finding:
     place = _radii(measured).index(radius)
     clean = measured.estimate("accuracy")
-    share = format_number(radius / measured.estimate("scale").value, "fraction")
+    deviations = format_number(4 * radius / measured.estimate("scale").value, digits=2)
     return Finding(
         key="fragile",
         headline="It is easily fooled.",
-        numbers=f"Changes of at most {radius:g} in every entry ({share} of four standard "
-        f"deviations of a feature) leave at most **{format_interval(attacked)}** right; random "
-        f"noise of that size leaves {format_interval(noise)}, no change {format_interval(clean)}.",
+        numbers=f"Changes of at most {radius:g} in every entry ({deviations} standard "
+        f"deviations of a typical feature) leave at most **{format_interval(attacked)}** right; "
+        f"random noise of that size leaves {format_interval(noise)}, no change {format_interval(clean)}.",
         advice="If someone may choose the inputs, train on attacked ones (adversarial training) "
         "and measure again; if not, this says how close the decision boundary lies to the data.",
         estimate=attacked,
@@ -196,7 +197,7 @@ def _figure(measured: Measurement) -> Figure:
 
 
 def _tables(results: Results, measured: Measurement) -> tuple[Table, ...]:
-    rows = tuple(
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
         (f"{radius:g}", *(measured.estimate(name, radius=radius) for _, name in _CURVES))
         for radius in _radii(measured)
     )
@@ -208,7 +209,7 @@ def _tables(results: Results, measured: Measurement) -> tuple[Table, ...]:
         "loss_gradient_median": "loss, gradient, median",
         "margin_gradient_median": "margin, gradient, median",
     }
-    lines = [
+    lines: list[tuple[Cell, ...]] = [
         (label, *(gradient.estimate(name, norm=norm) for norm in ("l1", "l2")))
         for name, label in words.items()
         if name in gradient.names
