@@ -33,34 +33,29 @@ def said(
 
 def test_values_gaps_and_overlaps_stand_side_by_side() -> None:
     joined = compare(said([0.5, 0.9]), said([0.6, 0.2], kind=Prediction))
-    np.testing.assert_allclose(joined["x"], [0.5, 0.9])
-    np.testing.assert_allclose(joined["x_predicted"], [0.6, 0.2])
-    np.testing.assert_allclose(joined["x_gap"], [-0.1, 0.7])
-    assert joined["x_overlap"].values.tolist() == [True, False]
+    np.testing.assert_allclose(joined["x"]["measured"], [0.5, 0.9])
+    np.testing.assert_allclose(joined["x"]["predicted"], [0.6, 0.2])
+    np.testing.assert_allclose(joined["x"]["gap"], [-0.1, 0.7])
+    assert joined["x"]["overlap"].values.tolist() == [True, False]
 
 
 def test_touching_intervals_meet() -> None:
-    assert bool(compare(said(1.0, 0.5), said(2.0, 0.5))["x_overlap"])
-    assert bool(compare(said(2.0, 0.5), said(1.0, 0.5))["x_overlap"])
-    assert not bool(compare(said(1.0, 0.25), said(2.0, 0.5))["x_overlap"])
+    assert bool(compare(said(1.0, 0.5), said(2.0, 0.5))["x"]["overlap"])
+    assert bool(compare(said(2.0, 0.5), said(1.0, 0.5))["x"]["overlap"])
+    assert not bool(compare(said(1.0, 0.25), said(2.0, 0.5))["x"]["overlap"])
 
 
 def test_what_was_measured_besides_is_left_out() -> None:
     measured = Measurement.of({"x": Quantity(1.0), "y": Quantity(2.0)})
-    assert set(compare(measured, Measurement.of({"x": Quantity(1.0)}))) == {
-        "x",
-        "x_predicted",
-        "x_gap",
-        "x_overlap",
-    }
+    assert set(compare(measured, Measurement.of({"x": Quantity(1.0)}))) == {"x"}
 
 
 def test_entries_absent_on_both_sides_agree_and_on_one_do_not() -> None:
     there = said([0.5, 0.6], missing="few rows")
     absent = said([0.5, np.nan], missing="few rows")
-    assert compare(absent, absent)["x_overlap"].values.tolist() == [True, True]
-    assert compare(there, absent)["x_overlap"].values.tolist() == [True, False]
-    assert compare(absent, there)["x_overlap"].values.tolist() == [True, False]
+    assert compare(absent, absent)["x"]["overlap"].values.tolist() == [True, True]
+    assert compare(there, absent)["x"]["overlap"].values.tolist() == [True, False]
+    assert compare(absent, there)["x"]["overlap"].values.tolist() == [True, False]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from whynet.core.builtin import read_builtin
+from whynet.core.builtin import BuiltIn
+from whynet.core.metadata import read_metadata
 from whynet.core.errors import InputError
 from whynet.models.preservation import global_state
 from whynet.training import builtin
@@ -80,7 +81,7 @@ def test_a_file_without_metadata_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "empty.py"
     path.write_text("RECIPE = 3\n")
     with pytest.raises(ValueError, match=r"empty\.py has no SUBJECT = BuiltIn"):
-        read_builtin(path)
+        read_metadata(path, "SUBJECT", BuiltIn)
 
 
 @pytest.mark.parametrize("name", NAMES)

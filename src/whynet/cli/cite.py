@@ -10,9 +10,11 @@ from whynet.core.errors import InputError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     parser.add_argument(
-        "what", metavar="WHAT", nargs="?",
+        "what",
+        metavar="WHAT",
+        nargs="?",
         help="a folder of an examination or an instrument; everything by default",
-    )  # fmt: skip
+    )
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
 
 

@@ -18,18 +18,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument("--skip", metavar="NAME", nargs="+", default=absent, help="all but these")
     what.add_argument(
-        "--budget", metavar="TIME", default=absent,
+        "--budget",
+        metavar="TIME",
+        default=absent,
         help="such as 90s or 2m: one round of everything is the minimum, the rest of the time "
         "buys shorter error bars (default: one round)",
-    )  # fmt: skip
+    )
     what.add_argument(
-        "--fail-on", dest="fail_on", metavar="CONDITION", action="append", default=[],
+        "--fail-on",
+        dest="fail_on",
+        metavar="CONDITION",
+        action="append",
+        default=[],
         help="exit 1 unless the interval's safe end excludes it: 'test_accuracy < 0.9'",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--out", metavar="DIR", default="out/examination", help="folder of the report "
-        "(default: out/examination)",
-    )  # fmt: skip
+        "--out",
+        metavar="DIR",
+        default="out/examination",
+        help="folder of the report (default: out/examination)",
+    )
     add_output_options(parser)
 
 
@@ -57,8 +65,10 @@ def run(arguments: argparse.Namespace) -> int:
     _print(examination, str(report), arguments)
     if examination.report.interrupted:
         again = examine_command(request, arguments.out)
-        print(f"whynet: interrupted; the report holds what was finished. Again: {again}",
-              file=sys.stderr)  # fmt: skip
+        print(
+            f"whynet: interrupted; the report holds what was finished. Again: {again}",
+            file=sys.stderr,
+        )
         return main.INTERRUPTED
     failed = judge(conditions, numbers(examination.report))
     for sentence in failed:

@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         _say(f"disk or permission: {error.strerror or error} ({error.filename or 'no file'}).")
         return DISK
-    except Exception as error:  # noqa: BLE001 - the last resort: a bug of ours, said as such
+    except Exception as error:
         if debug:
             raise
         _say(

@@ -16,9 +16,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("instrument", metavar="INSTRUMENT", help="see --list")
     add_subject_options(parser)
     parser.add_argument(
-        "--rounds", metavar="N", type=int, default=argparse.SUPPRESS,
+        "--rounds",
+        metavar="N",
+        type=int,
+        default=argparse.SUPPRESS,
         help="more rounds, shorter bars (default: 1)",
-    )  # fmt: skip
+    )
     add_output_options(parser)
 
 
@@ -92,9 +95,13 @@ def _print(outcome, arguments: argparse.Namespace) -> None:  # type: ignore[no-u
     for name, labels, estimate in rows:
         where = ", ".join(f"{axis} {label}" for axis, label in labels.items())
         table.add_row(
-            name, printable(where), format_interval(estimate), estimate.unit, estimate.kind,
+            name,
+            printable(where),
+            format_interval(estimate),
+            estimate.unit,
+            estimate.kind,
             estimate.over,
-        )  # fmt: skip
+        )
     console = Console()
     console.print(table)
     left = [name for name in outcome.names if name not in {row[0] for row in rows}]

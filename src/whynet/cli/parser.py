@@ -29,7 +29,9 @@ class Parser(argparse.ArgumentParser):
             raise InputError(word, found, f"what `{self.prog} --help` lists{hint}")
         if missing := re.match(r"the following arguments are required: (.+)", message):
             raise InputError(missing[1], "nothing", f"a value, see `{self.prog} --help`")
-        if choice := re.match(r"argument (\S+): invalid choice: (.+?) \(choose from (.+)\)", message):
+        if choice := re.match(
+            r"argument (\S+): invalid choice: (.+?) \(choose from (.+)\)", message
+        ):
             known = [word.strip(" '") for word in choice[3].split(",")]
             near = difflib.get_close_matches(choice[2].strip("'"), known, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
@@ -67,9 +69,13 @@ def add_subject_options(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--device", metavar="…", default=absent, help="cpu (default), cuda, cuda:1")
     how.add_argument("--dtype", metavar="…", default=absent, help="float32 or float64")
     how.add_argument(
-        "--batch-size", dest="batch_size", metavar="N", type=int, default=absent,
+        "--batch-size",
+        dest="batch_size",
+        metavar="N",
+        type=int,
+        default=absent,
         help="rows in memory at a time (default: 512)",
-    )  # fmt: skip
+    )
     how.add_argument(
         "--memory", metavar="…", default=absent, help="bound on the memory of a batch, such as 2G"
     )

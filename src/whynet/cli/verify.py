@@ -45,9 +45,11 @@ def run(arguments: argparse.Namespace) -> int:
     elif not arguments.quiet:
         table = Table("instrument", "numbers", "largest move, relative", "verdict", box=None)
         for result in results:
-            verdict = "stands" if result.stands else result.reason or (
-                "moved: " + ", ".join(result.moved)
-            )  # fmt: skip
+            verdict = (
+                "stands"
+                if result.stands
+                else result.reason or ("moved: " + ", ".join(result.moved))
+            )
             table.add_row(
                 result.instrument, str(result.entries), f"{result.largest:.1e}", printable(verdict)
             )

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import ast
 import difflib
 import importlib
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import Any, Generic, Literal, cast
 
 from whynet.core.errors import InputError
 from whynet.core.instrument import Instrument, InstrumentModule
+from whynet.core.metadata import Metadata, read_metadata
 from whynet.core.question import Question
 
-Metadata = TypeVar("Metadata")
 Room = Literal["instruments", "questions"]
 
 
@@ -90,25 +89,3 @@ def _scan(room: Room, name: str, kind: type[Metadata]) -> list[Entry[Metadata]]:
             )
         )
     return entries
-
-
-def read_metadata(path: Path, name: str, kind: type[Metadata]) -> Metadata:
-    """Read `NAME = Kind(...)` from a source file; all its arguments must be literals.
-
-    Raises:
-        ValueError: the file has no such assignment, or an argument is no literal.
-
-    """
-    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-    for node in tree.body:
-        if (
-            isinstance(node, ast.Assign)
-            and isinstance(node.targets[0], ast.Name)
-            and node.targets[0].id == name
-            and isinstance(node.value, ast.Call)
-        ):
-            arguments = {
-                str(word.arg): ast.literal_eval(word.value) for word in node.value.keywords
-            }
-            return kind(**arguments)
-    raise ValueError(f"{path.name} has no {name} = {kind.__name__}(...) at its top level")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 from dataclasses import dataclass
-from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -25,25 +23,3 @@ class BuiltIn:
     loss: str
     data: str
     notes: tuple[str, ...] = ()
-
-
-def read_builtin(path: Path) -> BuiltIn:
-    """Read `SUBJECT = BuiltIn(...)` from a source file without importing it.
-
-    Args:
-        path: a file of `whynet.training.subjects`.
-
-    Raises:
-        ValueError: the file has no such assignment, or an argument is not a literal.
-
-    """
-    for node in ast.parse(path.read_text(encoding="utf-8"), filename=str(path)).body:
-        if (
-            isinstance(node, ast.Assign)
-            and isinstance(node.targets[0], ast.Name)
-            and node.targets[0].id == "SUBJECT"
-            and isinstance(node.value, ast.Call)
-        ):
-            words = {str(word.arg): ast.literal_eval(word.value) for word in node.value.keywords}
-            return BuiltIn(**words)
-    raise ValueError(f"{path.name} has no SUBJECT = BuiltIn(...) at its top level")

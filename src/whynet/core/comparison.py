@@ -8,7 +8,7 @@ import xarray as xr
 from whynet.core.measurement import Measurement
 
 
-def compare(measured: Measurement, predicted: Measurement) -> xr.Dataset:
+def compare(measured: Measurement, predicted: Measurement) -> dict[str, xr.Dataset]:
     """Join two measurements on their labels and say where they agree.
 
     Args:
@@ -16,14 +16,14 @@ def compare(measured: Measurement, predicted: Measurement) -> xr.Dataset:
         predicted: what a theory said, or what was recorded earlier.
 
     Returns:
-        For each quantity `x` of `predicted`: `x` (measured), `x_predicted`, `x_gap` (measured
-        minus predicted) and `x_overlap` (whether the two intervals meet).
+        For each quantity of `predicted` a dataset of `measured`, `predicted`, `gap` (measured
+        minus predicted) and `overlap` (whether the two intervals meet).
 
     Raises:
         ValueError: a quantity is missing, units differ, labels differ, or nothing is compared.
 
     """
-    columns: dict[str, xr.DataArray] = {}
+    joined: dict[str, xr.Dataset] = {}
     for name in predicted.names:
         if name not in measured.names:
             raise ValueError(f"quantity {name!r} is predicted but was not measured")
@@ -44,12 +44,13 @@ def compare(measured: Measurement, predicted: Measurement) -> xr.Dataset:
             raise ValueError(f"quantity {name!r} has other labels on the two sides") from error
         if value.shape != other.shape:
             raise ValueError(f"quantity {name!r} has shapes {value.shape} and {other.shape}")
-        columns[name] = value
-        columns[f"{name}_predicted"] = other
-        columns[f"{name}_gap"] = value - other
-        columns[f"{name}_overlap"] = (low <= other_high) & (other_low <= high)
         absent = np.isnan(value) & np.isnan(other)
-        columns[f"{name}_overlap"] = columns[f"{name}_overlap"] | absent
-    if not columns:
-        raise ValueError("nothing to compare: the prediction holds no quantity")
-    return xr.Dataset(columns)
+        joined[name] = xr.Dataset(
+            {
+                "measured": value,
+                "predicted": other,
+                "gap": value - other,
+                "overlap": ((low <= other_high) & (other_low <= high)) | absent,
+            }
+        )
+    return joined

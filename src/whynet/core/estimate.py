@@ -106,8 +106,8 @@ def format_interval(estimate: Estimate, digits: int = 3) -> str:
         return f"{value} [{low}, {high}]"
     largest = max(abs(estimate.low), abs(estimate.high))
     if 0 < estimate.width < largest < math.inf:
-        # Two digits of the width: as many more as the number is larger than it.
-        digits = min(7, max(digits, 2 + math.ceil(math.log10(largest / estimate.width))))
+        # One digit of the width: as many more as the number is larger than it.
+        digits = min(7, max(digits, 1 + math.ceil(math.log10(largest / estimate.width))))
     value = format_number(estimate.value, estimate.unit, digits)
     low, high = format_number(estimate.low, "", digits), format_number(estimate.high, "", digits)
     return f"{value} [{low}, {high}]"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import numpy as np
 import xarray as xr
@@ -69,7 +69,7 @@ class Quantity:
             [estimate.high for estimate in estimates],
             dims=dims,
             unit=first.unit,
-            kind=cast(Kind, weakest),
+            kind=weakest,
             level=first.level,
             how=first.how,
             over=first.over,

@@ -164,9 +164,7 @@ def _report(
     answers = tuple(
         _answer(name, question, results, outcomes, receipts) for name, question in chosen.items()
     )
-    plan = tuple(
-        (name, out.check) for name, out in measured.items() if out.check
-    )
+    plan = tuple((name, out.check) for name, out in measured.items() if out.check)
     return Report(
         facts=subject.facts,
         answers=answers,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -15,8 +14,10 @@ import xarray as xr
 
 from whynet.core.errors import InputError, StoreError
 from whynet.core.measurement import Measurement
+from whynet.core.outcome import Failed
+from whynet.examination.drawing import draw_figures
 from whynet.examination.manifest import Request, read_toml, to_toml
-from whynet.examination.page import draw_figures, render_page
+from whynet.examination.page import render_page
 from whynet.examination.summary import to_json
 
 if TYPE_CHECKING:
@@ -97,6 +98,8 @@ def _write(examination: Examination, folder: Path, request: Request | None) -> N
     (folder / SUMMARY).write_text(to_json(report), encoding="utf-8")
     (folder / "figures").mkdir()
     for name, picture in figures.items():
+        if isinstance(picture, Failed):
+            continue  # the page says so, and shows its words instead
         (folder / "figures" / f"{name}.svg").write_text(picture, encoding="utf-8")
     save_weights(subject.module, folder / WEIGHTS)
     if subject.initial is not None:
@@ -116,7 +119,7 @@ def _swap(fresh: Path, folder: Path) -> None:
         fresh.rename(folder)
         return
     old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".whynet-old-"))
-    os.replace(folder, old / "out")
+    folder.replace(old / "out")
     fresh.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
 
@@ -177,11 +180,12 @@ def read_results(path: Path) -> dict[str, Measurement]:
                 name: Measurement(_plain(node.to_dataset().load()))
                 for name, node in store["trained"].children.items()
             }
-    except Exception as error:  # noqa: BLE001 - a damaged store can raise anything on its way in
+    except Exception as error:
         raise StoreError(
-            "PATH", f"{RESULTS} that cannot be read ({type(error).__name__}: {error})",
+            "PATH",
+            f"{RESULTS} that cannot be read ({type(error).__name__}: {error})",
             "the folder as the examination wrote it",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def _plain(dataset: xr.Dataset) -> xr.Dataset:

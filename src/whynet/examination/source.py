@@ -100,9 +100,10 @@ def _builtin(
     for role in ("train", "test", "loss"):
         if getattr(request, role) is not None:
             raise InputError(
-                option(role), repr(getattr(request, role)),
+                option(role),
+                repr(getattr(request, role)),
                 f"none beside the built-in subject {request.target!r}, which brings its own",
-            )  # fmt: skip
+            )
     hashes: dict[str, str] = {}
     notes: list[str] = []
     state = None

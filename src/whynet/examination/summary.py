@@ -58,8 +58,10 @@ def entries(measurement: Measurement) -> Iterator[tuple[str, dict[str, Any], Est
 
 def _labels(measurement: Measurement, axis: str) -> list[Any]:
     if axis in measurement.dataset.coords:
-        return [value.item() if isinstance(value, np.generic) else value
-                for value in measurement.dataset[axis].values]  # fmt: skip
+        return [
+            value.item() if isinstance(value, np.generic) else value
+            for value in measurement.dataset[axis].values
+        ]
     return list(range(measurement.dataset.sizes[axis]))
 
 

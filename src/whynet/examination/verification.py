@@ -152,16 +152,17 @@ def _held(
         return Recomputed(name, 0, (), 0.0, str(error))
     moved, largest, count = [], 0.0, 0
     for quantity in recorded.names:
-        value = np.asarray(joined[quantity].values, dtype=float)
-        old = np.asarray(joined[f"{quantity}_predicted"].values, dtype=float)
-        low, high = (np.asarray(b, dtype=float) for b in recorded.bounds(quantity))
+        value = np.atleast_1d(joined[quantity]["measured"]).astype(float)
+        old = np.atleast_1d(joined[quantity]["predicted"]).astype(float)
+        low, high = (np.atleast_1d(b).astype(float) for b in recorded.bounds(quantity))
         there = ~(np.isnan(value) & np.isnan(old))
-        scale = np.maximum(np.abs(old), np.nanmax(np.abs(old)) if there.any() else 0.0)
+        # Relative to the largest entry: small entries of a curve carry its round-off.
+        scale = float(np.abs(old[there]).max(initial=0.0))
         slack = round_off * scale + 1e-12
         outside = there & ~((value >= low - slack) & (value <= high + slack))
         if outside.any():
             moved.append(quantity)
-        gap = np.abs(value - old)[there] / np.maximum(scale[there], 1e-300)
+        gap = np.abs(value - old)[there] / max(scale, 1e-300)
         largest = max(largest, float(gap.max(initial=0.0)))
         count += int(there.sum())
     return Recomputed(name, count, tuple(moved), largest)

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 from torch import nn
 
 _ACTIVATIONS = (
-    nn.ReLU, nn.LeakyReLU, nn.GELU, nn.Tanh, nn.Sigmoid, nn.SiLU, nn.ELU, nn.PReLU, nn.Softplus,
-    nn.ReLU6, nn.Hardtanh, nn.SELU, nn.Mish,
-)  # fmt: skip
+    nn.ReLU,
+    nn.LeakyReLU,
+    nn.GELU,
+    nn.Tanh,
+    nn.Sigmoid,
+    nn.SiLU,
+    nn.ELU,
+    nn.PReLU,
+    nn.Softplus,
+    nn.ReLU6,
+    nn.Hardtanh,
+    nn.SELU,
+    nn.Mish,
+)
 
 
 def describe_architecture(module: nn.Module) -> str:
@@ -28,7 +40,9 @@ def describe_architecture(module: nn.Module) -> str:
     linear = [child for child in leaves if isinstance(child, nn.Linear)]
     weights = [child for child in leaves if next(child.parameters(recurse=False), None) is not None]
     if linear and len(linear) == len(weights) and _is_chain(linear):
-        widths = "–".join(str(w) for w in [linear[0].in_features, *(c.out_features for c in linear)])
+        widths = "–".join(
+            str(w) for w in [linear[0].in_features, *(c.out_features for c in linear)]
+        )
         kind = f"{activation} network" if activation else "linear network"
         if len(linear) == 1:
             kind = "linear model"
@@ -41,10 +55,7 @@ def describe_architecture(module: nn.Module) -> str:
 
 
 def _is_chain(linear: list[nn.Linear]) -> bool:
-    return all(
-        first.out_features == second.in_features
-        for first, second in zip(linear, linear[1:], strict=False)
-    )
+    return all(first.out_features == second.in_features for first, second in pairwise(linear))
 
 
 def _family(module: nn.Module, leaves: list[nn.Module]) -> str:

@@ -27,7 +27,9 @@ def bytes_per_row(subject: Subject) -> int:
         kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    parameters = {name: value.clone().requires_grad_() for name, value in subject.parameters.items()}
+    parameters = {
+        name: value.clone().requires_grad_() for name, value in subject.parameters.items()
+    }
     own = {value.untyped_storage().data_ptr() for value in parameters.values()}
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         outputs = subject.forward(parameters, inputs)

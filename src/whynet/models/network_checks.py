@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from whynet.core.errors import InputError
 
@@ -59,7 +60,7 @@ def checked_copy(
 def _check_tensors(module: nn.Module) -> None:
     named = [*module.named_parameters(), *module.named_buffers()]
     for name, tensor in named:
-        if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
+        if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
             raise InputError(
                 "model",
                 f"the lazy parameter {name!r}, not yet initialized",
@@ -77,7 +78,7 @@ def _check_tensors(module: nn.Module) -> None:
 def _copied(module: nn.Module) -> nn.Module:
     try:
         return copy.deepcopy(module)
-    except Exception as error:  # noqa: BLE001 - deepcopy runs the user's own classes
+    except Exception as error:
         raise InputError(
             "model",
             f"a network that cannot be deep-copied ({type(error).__name__}: {error})",
@@ -115,8 +116,10 @@ def _note_ties_and_hooks(module: nn.Module, notes: list[str]) -> None:
         notes.append(f"Tied parameters are counted once ({tied}).")
     frozen = [name for name, parameter in once.items() if not parameter.requires_grad]
     if frozen and len(frozen) < len(once):
-        notes.append(f"{len(frozen)} of {len(once)} parameter tensors are frozen; "
-                     "curvature is measured on the trainable ones.")  # fmt: skip
+        notes.append(
+            f"{len(frozen)} of {len(once)} parameter tensors are frozen; "
+            "curvature is measured on the trainable ones."
+        )
     hooked = [n for n, child in module.named_modules() if child._forward_hooks]
     if hooked:
         notes.append(f"Forward hooks were found and kept (at {hooked[0] or 'the root'}).")
@@ -186,6 +189,17 @@ def select_output(outputs: Any, output: str | int | None) -> Tensor:
     )
 
 
+def chosen_entry(outputs: Any, output: str | int | None) -> tuple[str | int, bool]:
+    """Return the key of the examined entry of a structured output, and whether it is an attribute.
+
+    Assumes that `select_output` accepts the same arguments.
+    """
+    entries = _entries(outputs)
+    chosen = select_output(outputs, output)
+    key = next(key for key, value in entries.items() if value is chosen)
+    return key, not isinstance(outputs, (Mapping, tuple, list)) or hasattr(outputs, "_fields")
+
+
 def _entries(outputs: Any) -> dict[str | int, Any]:
     if isinstance(outputs, Mapping):
         return dict(outputs)
@@ -243,10 +257,14 @@ def probe_forward(subject: Subject, inputs: Any) -> Probe:
     if not bool(torch.isfinite(first).all()):
         raise InputError("model", "outputs that are NaN or infinite", "finite outputs on the data")
     deterministic = torch.equal(first, second)
-    notes = [] if deterministic else [
-        "Two calls on the same input differ, even in evaluation mode: exact instruments and "
-        "curvature do not apply."
-    ]  # fmt: skip
+    notes = (
+        []
+        if deterministic
+        else [
+            "Two calls on the same input differ, even in evaluation mode: exact instruments and "
+            "curvature do not apply."
+        ]
+    )
     return Probe(first, deterministic, notes)
 
 
@@ -262,7 +280,7 @@ def _called(subject: Subject, inputs: Any) -> Tensor:
         return subject.forward(subject.parameters, inputs)
     except InputError:
         raise
-    except Exception as error:  # noqa: BLE001 - the forward pass is the user's code
+    except Exception as error:
         shape = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
         message = str(error).strip().splitlines()[0] if str(error).strip() else ""
         raise InputError(

@@ -37,22 +37,71 @@ def _functions(*names: str) -> dict[Any, str]:
 
 
 ACTIVATIONS: Final[dict[Any, str]] = _functions(
-    "relu", "relu6", "leaky_relu", "prelu", "rrelu", "threshold", "hardtanh", "hardshrink",
-    "softshrink", "tanhshrink", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus",
-    "softsign", "tanh", "sigmoid", "hardsigmoid", "hardswish", "logsigmoid", "sin", "cos", "erf",
-    "clamp", "clamp_min",
-)  # fmt: skip
+    "relu",
+    "relu6",
+    "leaky_relu",
+    "prelu",
+    "rrelu",
+    "threshold",
+    "hardtanh",
+    "hardshrink",
+    "softshrink",
+    "tanhshrink",
+    "elu",
+    "selu",
+    "celu",
+    "gelu",
+    "silu",
+    "mish",
+    "softplus",
+    "softsign",
+    "tanh",
+    "sigmoid",
+    "hardsigmoid",
+    "hardswish",
+    "logsigmoid",
+    "sin",
+    "cos",
+    "erf",
+    "clamp",
+    "clamp_min",
+)
 """Function to the name of its activation; every element of its result depends on one element."""
 
 _NORMS: Final = _functions("batch_norm")
 _SAME: Final = _functions(
-    "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout",
-    "contiguous", "clone", "to", "type", "type_as", "float", "double", "half", "bfloat16",
-)  # fmt: skip
+    "dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
+    "alpha_dropout",
+    "feature_alpha_dropout",
+    "contiguous",
+    "clone",
+    "to",
+    "type",
+    "type_as",
+    "float",
+    "double",
+    "half",
+    "bfloat16",
+)
 _SHAPES: Final = _functions(
-    "reshape", "view", "flatten", "unflatten", "permute", "transpose", "movedim", "moveaxis",
-    "swapaxes", "swapdims", "squeeze", "unsqueeze", "t", "adjoint",
-) | {vars(torch._C.TensorBase)[name].__get__: name for name in ("T", "mT")}  # fmt: skip
+    "reshape",
+    "view",
+    "flatten",
+    "unflatten",
+    "permute",
+    "transpose",
+    "movedim",
+    "moveaxis",
+    "swapaxes",
+    "swapdims",
+    "squeeze",
+    "unsqueeze",
+    "t",
+    "adjoint",
+) | {vars(torch._C.TensorBase)[name].__get__: name for name in ("T", "mT")}
 _INDEXING: Final = {torch.Tensor.__getitem__: "getitem"}
 
 

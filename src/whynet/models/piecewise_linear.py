@@ -46,8 +46,21 @@ _BATCHES = (3, 5)
 _AGREEMENT = 1e-9
 """Relative difference between graph and network, in float64, above which the graph is refused."""
 
-_ABOUT_BATCH = frozenset({"size", "shape", "dim", "ndim", "ndimension", "numel", "len", "device",
-                          "dtype", "is_contiguous", "is_cuda"})  # fmt: skip
+_ABOUT_BATCH = frozenset(
+    {
+        "size",
+        "shape",
+        "dim",
+        "ndim",
+        "ndimension",
+        "numel",
+        "len",
+        "device",
+        "dtype",
+        "is_contiguous",
+        "is_cuda",
+    }
+)
 
 _TAKES_SIZE = frozenset({"view", "reshape", "expand", "unflatten", "getitem"})
 

@@ -80,17 +80,42 @@ FUNCTIONS: Final[dict[str, Handler]] = {
 
 _SAME_MODULES = (nn.Flatten, nn.Unflatten, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle)
 _POOLS = tuple(getattr(nn, f"{kind}AvgPool{d}d") for kind in ("", "Adaptive") for d in (1, 2, 3))
-_WEIGHTED = (nn.Linear, *(getattr(nn, f"Conv{kind}{d}d") for kind in ("", "Transpose")
-                          for d in (1, 2, 3)))  # fmt: skip
-_BORDERS = tuple(getattr(nn, f"{kind}Pad{d}d") for kind in ("Reflection", "Replication",
-                 "Circular") for d in (1, 2, 3))  # fmt: skip
-_CONSTANT_PADS = (nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d, nn.ZeroPad1d, nn.ZeroPad2d,
-                  nn.ZeroPad3d)  # fmt: skip
-_KINKS = {nn.ReLU: "relu", nn.ReLU6: "relu6", nn.LeakyReLU: "leaky_relu", nn.PReLU: "prelu",
-          nn.RReLU: "rrelu", nn.Hardtanh: "hardtanh", nn.Hardsigmoid: "hardsigmoid",
-          nn.Softshrink: "softshrink", nn.Threshold: "threshold"}  # fmt: skip
-_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout,
-             nn.FeatureAlphaDropout)  # fmt: skip
+_WEIGHTED = (
+    nn.Linear,
+    *(getattr(nn, f"Conv{kind}{d}d") for kind in ("", "Transpose") for d in (1, 2, 3)),
+)
+_BORDERS = tuple(
+    getattr(nn, f"{kind}Pad{d}d")
+    for kind in ("Reflection", "Replication", "Circular")
+    for d in (1, 2, 3)
+)
+_CONSTANT_PADS = (
+    nn.ConstantPad1d,
+    nn.ConstantPad2d,
+    nn.ConstantPad3d,
+    nn.ZeroPad1d,
+    nn.ZeroPad2d,
+    nn.ZeroPad3d,
+)
+_KINKS = {
+    nn.ReLU: "relu",
+    nn.ReLU6: "relu6",
+    nn.LeakyReLU: "leaky_relu",
+    nn.PReLU: "prelu",
+    nn.RReLU: "rrelu",
+    nn.Hardtanh: "hardtanh",
+    nn.Hardsigmoid: "hardsigmoid",
+    nn.Softshrink: "softshrink",
+    nn.Threshold: "threshold",
+}
+_DROPOUTS = (
+    nn.Dropout,
+    nn.Dropout1d,
+    nn.Dropout2d,
+    nn.Dropout3d,
+    nn.AlphaDropout,
+    nn.FeatureAlphaDropout,
+)
 
 MODULES: Final[dict[type[nn.Module], Handler]] = {
     nn.Identity: affine.identity,

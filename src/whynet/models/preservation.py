@@ -16,7 +16,7 @@ def global_state() -> dict[str, object]:
     """Return the global state that measuring must not change, as comparable values."""
     return {
         "torch random state": _digest(torch.get_rng_state()),
-        "numpy random state": _digest(torch.from_numpy(np.random.get_state()[1].astype(np.int64))),  # type: ignore[union-attr,call-overload]  # noqa: NPY002 - the legacy state is the global one
+        "numpy random state": hash(repr(np.random.get_state())),  # noqa: NPY002 - the global one
         "python random state": hash(random.getstate()),
         "gradient mode": torch.is_grad_enabled(),
         "inference mode": torch.is_inference_mode_enabled(),
@@ -25,9 +25,9 @@ def global_state() -> dict[str, object]:
         "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
         "float32 matmul precision": torch.get_float32_matmul_precision(),
         "mkldnn": torch.backends.mkldnn.enabled,
-        "math attention": torch.backends.cuda.math_sdp_enabled(),
-        "flash attention": torch.backends.cuda.flash_sdp_enabled(),
-        "efficient attention": torch.backends.cuda.mem_efficient_sdp_enabled(),
+        "math attention": torch.backends.cuda.math_sdp_enabled(),  # type: ignore[no-untyped-call]
+        "flash attention": torch.backends.cuda.flash_sdp_enabled(),  # type: ignore[no-untyped-call]
+        "efficient attention": torch.backends.cuda.mem_efficient_sdp_enabled(),  # type: ignore[no-untyped-call]
         "attention fast path": torch.backends.mha.get_fastpath_enabled(),
         "anomaly mode": torch.is_anomaly_enabled(),
     }
@@ -64,7 +64,7 @@ def preserved() -> Iterator[None]:
             torch.set_num_threads(threads)
         torch.set_float32_matmul_precision(precision)
         torch.use_deterministic_algorithms(deterministic)
-        torch.backends.mkldnn.enabled = mkldnn  # type: ignore[assignment]
+        torch.backends.mkldnn.enabled = mkldnn
         torch.backends.mha.set_fastpath_enabled(fast_path)
 
 

@@ -19,6 +19,7 @@ from whynet.models.data.examples import Examples
 from whynet.models.losses import Loss, load_loss
 from whynet.models.network_checks import (
     checked_copy,
+    chosen_entry,
     probe_forward,
     select_output,
     state_of,
@@ -110,7 +111,9 @@ class Subject:
             ]
             deterministic, probe_notes = self._probe()
             object.__setattr__(self, "_deterministic", deterministic)
-            every = dict.fromkeys([*notes, *copy_notes, *data_notes, *self.loss.notes, *probe_notes])
+            every = dict.fromkeys(
+                [*notes, *copy_notes, *data_notes, *self.loss.notes, *probe_notes]
+            )
             object.__setattr__(self, "notes", tuple(every))
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -153,7 +156,9 @@ class Subject:
         """
         # Cloned, since some layers write to their buffers even in evaluation mode.
         held = {name: tensor.clone() for name, tensor in self.frozen.items()}
-        args = inputs if isinstance(inputs, tuple) else () if isinstance(inputs, dict) else (inputs,)
+        args = (
+            inputs if isinstance(inputs, tuple) else () if isinstance(inputs, dict) else (inputs,)
+        )
         kwargs = inputs if isinstance(inputs, dict) else {}
         outputs = torch.func.functional_call(self.module, {**held, **parameters}, args, kwargs)
         return select_output(outputs, self.output)
@@ -234,11 +239,14 @@ class Subject:
         data = self.test if self.test is not None else self.train
         if data is None or not data.is_float:
             return NotApplicable(f"This does not apply: {TAGS['float-inputs']}.")
-        inputs, _ = data.take([0])
+        inputs, _ = data.take([0], dtype=torch.float64)
+        assert isinstance(inputs, Tensor)
         module = copy.deepcopy(self.module).to("cpu", torch.float64)
-        if self.output is not None:
-            module = _Selected(module, self.output)
-        return piecewise_linear_graph(module, inputs[0].to(torch.float64))
+        with torch.no_grad():
+            outputs = module(inputs)
+        if not isinstance(outputs, Tensor):
+            module = _Selected(module, *chosen_entry(outputs, self.output))
+        return piecewise_linear_graph(module, inputs[0])
 
     @cached_property
     def facts(self) -> SubjectFacts:
@@ -317,7 +325,8 @@ class Subject:
         if data is None:
             object.__setattr__(self, "_probe_shape", ())
             return True, []
-        inputs, targets = next(data.batches(min(8, data.count), device=self.device, dtype=self.dtype))
+        rows = min(8, data.count)
+        inputs, targets = next(data.batches(rows, device=self.device, dtype=self.dtype))
         probe = probe_forward(self, inputs)
         object.__setattr__(self, "_probe_shape", tuple(probe.outputs.shape))
         notes = [*probe.notes, *self.loss.check(probe.outputs, targets, argument="loss")]
@@ -329,15 +338,17 @@ class Subject:
 
 
 class _Selected(nn.Module):
-    """A network that returns one entry of its output, for the tracer."""
+    """A network that returns one entry of its output, in a form that a tracer can follow."""
 
-    def __init__(self, module: nn.Module, output: str | int) -> None:
+    def __init__(self, module: nn.Module, key: str | int, by_attribute: bool) -> None:
         super().__init__()
         self.module = module
-        self.output = output
+        self.key = key
+        self.by_attribute = by_attribute
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        return select_output(self.module(inputs), self.output)
+    def forward(self, inputs: Tensor) -> Any:
+        outputs = self.module(inputs)
+        return getattr(outputs, str(self.key)) if self.by_attribute else outputs[self.key]
 
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)

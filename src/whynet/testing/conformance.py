@@ -154,7 +154,7 @@ def coverage(
 
     """
     truth = form.truth[instrument]
-    hits = {key: 0 for key in truth}
+    hits = dict.fromkeys(truth, 0)
     kinds: dict[Any, str] = {}
     fixed = None if form.over_examples else form.subject(dtype, 0)
     for draw in draws:

@@ -20,7 +20,7 @@ def design() -> np.ndarray:
     turn, _ = np.linalg.qr(generator.standard_normal((FEATURES, FEATURES)))
     bulk = np.linspace(0.2, 1.8, FEATURES)
     bulk[-1] = 100.0
-    return np.asarray(rows * np.sqrt(bulk * ROWS / 2)) @ turn.T
+    return np.asarray(rows * np.sqrt(bulk * ROWS / 2) @ turn.T)
 
 
 def quadratic() -> ClosedForm:

@@ -8,7 +8,7 @@ from torch import nn
 
 from whynet.core.seeds import seed_from
 from whynet.models.subject import Subject
-from whynet.testing.closed_forms import ClosedForm
+from whynet.testing.closed_forms import ClosedForm, Key
 
 UNITS, POPULATION, ROWS = 12, 60, 400
 
@@ -27,11 +27,12 @@ def hinges() -> ClosedForm:
     def subject(dtype: torch.dtype, draw: int) -> Subject:
         random = np.random.default_rng(seed_from("hinges", draw))
         rows = random.integers(POPULATION, size=ROWS)
-        module = nn.Sequential(nn.Linear(1, UNITS), nn.ReLU(), nn.Linear(UNITS, 1))
+        first, last = nn.Linear(1, UNITS), nn.Linear(UNITS, 1)
         with torch.no_grad():
-            module[0].weight.fill_(1.0)
-            module[0].bias.copy_(-torch.tensor(kinks))
-            module[2].weight.copy_(torch.tensor(heights)[None])
+            first.weight.fill_(1.0)
+            first.bias.copy_(-torch.tensor(kinks))
+            last.weight.copy_(torch.tensor(heights)[None])
+        module = nn.Sequential(first, nn.ReLU(), last)
         data = (torch.tensor(points[rows, None], dtype=dtype), torch.zeros(ROWS, dtype=dtype))
         return Subject(module, train=data, test=data, loss="mse", dtype=dtype, name="hinges")
 
@@ -39,5 +40,6 @@ def hinges() -> ClosedForm:
     pieces = 1 + np.abs(below[:, None] - below[None])
     # Pairs of equal points have no segment; instruments draw pairs of different inputs.
     different = ~np.eye(POPULATION, dtype=bool)
-    truth = {"segment-pieces": {("pieces", ()): float(pieces[different].mean())}}
+    mean: Key = ("pieces", (("pair", "any"),))
+    truth = {"segment-pieces": {mean: float(pieces[different].mean())}}
     return ClosedForm(subject, truth, over_examples=True)

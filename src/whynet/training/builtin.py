@@ -12,8 +12,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from whynet.core.builtin import BuiltIn, read_builtin
+from whynet.core.builtin import BuiltIn
 from whynet.core.errors import InputError
+from whynet.core.metadata import read_metadata
 from whynet.core.seeds import seed_from
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def builtins() -> dict[str, BuiltIn]:
     """Return what is known of all built-in subjects, by name; imports neither them nor torch."""
     folder = Path(str(files("whynet.training.subjects")))
     return {
-        path.stem.replace("_", "-"): read_builtin(path)
+        path.stem.replace("_", "-"): read_metadata(path, "SUBJECT", BuiltIn)
         for path in sorted(folder.glob("*.py"))
         if path.name != "__init__.py"
     }

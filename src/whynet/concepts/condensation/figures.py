@@ -43,19 +43,31 @@ def distinct_neurons(figure: Figure, rows: Sequence[LayerDots]) -> None:
         scale = 100 / max(row.compared, 1)
         if row.null is not None:
             axes.plot(
-                [scale * row.null[0], scale * row.null[1]], [position, position], color="0.7",
-                linewidth=7, solid_capstyle="butt",
+                [scale * row.null[0], scale * row.null[1]],
+                [position, position],
+                color="0.7",
+                linewidth=7,
+                solid_capstyle="butt",
                 label="random directions" if position == 0 else None,
-            )  # fmt: skip
+            )
         if row.initial is not None:
             axes.plot(
-                100 * row.initial, position, "D", markerfacecolor="none", color="0.35",
-                markersize=7, label="at initialization" if position == 0 else None,
-            )  # fmt: skip
+                100 * row.initial,
+                position,
+                "D",
+                markerfacecolor="none",
+                color="0.35",
+                markersize=7,
+                label="at initialization" if position == 0 else None,
+            )
         axes.plot(
-            scale * row.distinct, position, "o", color="C0", markersize=6,
+            scale * row.distinct,
+            position,
+            "o",
+            color="C0",
+            markersize=6,
             label="this network" if position == 0 else None,
-        )  # fmt: skip
+        )
     axes.set_yticks(
         range(len(rows)),
         [f"layer {row.name}\n{row.distinct} of {row.compared}" for row in reversed(rows)],

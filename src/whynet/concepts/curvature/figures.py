@@ -32,9 +32,13 @@ def density(
     axes = figure.subplots()
     floor = max(float(values.max()) * 1e-6, 1e-12)
     axes.fill_between(
-        coordinate, np.maximum(bounds[0], floor), np.maximum(bounds[1], floor), color="C0",
-        alpha=0.25, linewidth=0,
-    )  # fmt: skip
+        coordinate,
+        np.maximum(bounds[0], floor),
+        np.maximum(bounds[1], floor),
+        color="C0",
+        alpha=0.25,
+        linewidth=0,
+    )
     axes.plot(coordinate, np.maximum(values, floor), color="C0", linewidth=1.6)
     axes.set_yscale("log")
     axes.set_ylim(floor, float(values.max()) * 3)
@@ -42,9 +46,13 @@ def density(
     axes.vlines(places, floor, floor * 6, color="C1", linewidth=1.6)
     if len(places):
         axes.annotate(
-            "largest eigenvalues", (float(places.mean()), floor * 7), ha="center", va="bottom",
-            color="0.35", fontsize="small",
-        )  # fmt: skip
+            "largest eigenvalues",
+            (float(places.mean()), floor * 7),
+            ha="center",
+            va="bottom",
+            color="0.35",
+            fontsize="small",
+        )
     ticks = _ticks(coordinate, threshold)
     axes.set_xticks(np.arcsinh(ticks / threshold), [_label(tick) for tick in ticks])
     axes.set_xlabel("eigenvalue (linear near 0, logarithmic beyond)")
@@ -76,9 +84,7 @@ def _label(value: float) -> str:
     return sign + (f"{abs(value):g}" if -3 <= exponent <= 3 else f"$10^{{{exponent}}}$")
 
 
-def spectrum(
-    figure: Figure, series: Sequence[tuple[str, Sequence[Estimate]]]
-) -> None:
+def spectrum(figure: Figure, series: Sequence[tuple[str, Sequence[Estimate]]]) -> None:
     """Draw the largest eigenvalues of several matrices by rank, with their bars.
 
     Args:

@@ -27,9 +27,6 @@ LANCZOS_STEPS, TOP, PROBES, QUADRATURE_STEPS = 40, 8, 30, 16
 CONVERGED = 1e-3
 """Residual over eigenvalue below which a Ritz vector is removed exactly from the bulk."""
 
-KEPT_BYTES = 2**28
-"""Memory that graphs kept between products may take; a constant, whatever the data."""
-
 
 @dataclass(frozen=True)
 class State:
@@ -61,13 +58,8 @@ def begin(
     if isinstance(plan, NotApplicable):
         return plan
     objective = objective_from(subject, "train", ROWS)
-    batch = max(1.0, plan.bytes_per_example * subject.batch_size)
-    kept = max(1, int(KEPT_BYTES / batch))
-    operator = (
-        hessian(objective, plan, kept=kept)
-        if which == "hessian"
-        else gauss_newton(objective, plan, kept=kept)
-    )
+    make = hessian if which == "hessian" else gauss_newton
+    operator = make(objective, plan)
     if isinstance(operator, NotApplicable):
         return operator
     count = subject.examples("train").count
@@ -179,12 +171,19 @@ def density(state: State) -> tuple[dict[str, Quantity], np.ndarray]:
     exact = slq.exact_density(known, joined.size, grid) if len(known) else 0.0
     band = slq.density_band(slq.spectral_density(joined.nodes, joined.weights, grid), exact)
     quantity = Quantity(
-        band.value, band.low, band.high, dims=("place",), kind=band.kind, level=band.level,
-        unit="per unit of asinh", how=f"{band.how}, {QUADRATURE_STEPS} steps a probe; the bias of "
-        "finite steps is not in the band", over="probes",
-    )  # fmt: skip
+        band.value,
+        band.low,
+        band.high,
+        dims=("place",),
+        kind=band.kind,
+        level=band.level,
+        unit="per unit of asinh",
+        how=f"{band.how}, {QUADRATURE_STEPS} steps a probe; the bias of "
+        "finite steps is not in the band",
+        over="probes",
+    )
     coordinate = Quantity(grid.coordinate, dims=("place",), how="asinh(eigenvalue / threshold)")
-    threshold = Quantity(grid.threshold, how="threshold of the asinh scale")
+    threshold = Quantity(grid.threshold or 0.0, how="threshold of the asinh scale")
     return {"density": quantity, "coordinate": coordinate, "threshold": threshold}, grid.eigenvalue
 
 
@@ -192,4 +191,3 @@ def ranks(state: State) -> np.ndarray:
     """Return the labels of the rank axis, 1 for the largest."""
     assert state.extremes is not None
     return np.arange(1, len(state.extremes.top) + 1)
-

@@ -69,9 +69,16 @@ def margin_curves(
         _end_label(axes, 100 * float(levels[-1]), float(values[-1]), name, color)
     axes.axhline(0, color="0.3", linewidth=0.8)
     axes.annotate(
-        "errors lie below", (1.0, 0), xycoords=("axes fraction", "data"), xytext=(0, -4),
-        textcoords="offset points", ha="right", va="top", color="0.35", fontsize="small",
-    )  # fmt: skip
+        "errors lie below",
+        (1.0, 0),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, -4),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        color="0.35",
+        fontsize="small",
+    )
     axes.set_xlabel("share of examples with a smaller margin (%)")
     axes.set_ylabel("margin (logits)")
     axes.set_xlim(0, 100)
@@ -92,22 +99,28 @@ def reliability(
     axes = figure.subplots()
     axes.plot([0, 100], [0, 100], color="0.6", linewidth=1)
     axes.plot(
-        np.stack([100 * confidence] * 2), 100 * bounds, color="C0", linewidth=2,
+        np.stack([100 * confidence] * 2),
+        100 * bounds,
+        color="C0",
+        linewidth=2,
         solid_capstyle="butt",
-    )  # fmt: skip
+    )
     axes.plot(100 * confidence, 100 * accuracy, "o", color="C0", markersize=5)
     low = max(0.0, 100 * float(min(confidence.min(), bounds[0].min())) - 4)
     axes.set_xlim(low, 101)
     axes.set_ylim(low, 103)
     axes.annotate(
-        "as confident as right", (0.5 * (low + 100), 0.5 * (low + 100)), xytext=(-6, 6),
-        textcoords="offset points", ha="right", color="0.35", fontsize="small",
-    )  # fmt: skip
+        "as confident as right",
+        (0.5 * (low + 100), 0.5 * (low + 100)),
+        xytext=(-6, 6),
+        textcoords="offset points",
+        ha="right",
+        color="0.35",
+        fontsize="small",
+    )
     axes.set_xlabel("mean confidence (%)")
     axes.set_ylabel("share right (%)")
 
 
 def _end_label(axes: Axes, x: float, y: float, text: str, color: str) -> None:
-    axes.annotate(
-        text, (x, y), xytext=(6, 0), textcoords="offset points", va="center", color=color
-    )
+    axes.annotate(text, (x, y), xytext=(6, 0), textcoords="offset points", va="center", color=color)

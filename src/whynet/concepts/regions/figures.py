@@ -25,8 +25,9 @@ def profile(figure: Figure, position: np.ndarray, curve: np.ndarray, label: str)
     axes.plot(position[1:-1], curve[1:-1], "o", color="C0", markersize=2.6)
     axes.axhline(0, color="0.6", linewidth=0.8)
     low = float(curve.min()) - 0.07 * float(np.ptp(curve) or 1.0)
-    axes.vlines(position[1:-1], low, low + 0.04 * float(np.ptp(curve) or 1.0), color="0.45",
-                linewidth=0.7)  # fmt: skip
+    axes.vlines(
+        position[1:-1], low, low + 0.04 * float(np.ptp(curve) or 1.0), color="0.45", linewidth=0.7
+    )
     axes.set_xlim(0, 1)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["one example", "¼", "½", "¾", "another"])
     axes.set_ylabel(label)
@@ -48,17 +49,32 @@ def counts(figure: Figure, rows: Sequence[tuple[str, Estimate, Estimate | None]]
         ):
             if estimate is None:
                 continue
-            axes.plot([estimate.low, estimate.high], [place + shift] * 2, color=color,
-                      linewidth=2.5, solid_capstyle="butt")  # fmt: skip
+            axes.plot(
+                [estimate.low, estimate.high],
+                [place + shift] * 2,
+                color=color,
+                linewidth=2.5,
+                solid_capstyle="butt",
+            )
             axes.plot(estimate.value, place + shift, "o", color=color, markersize=6)
             axes.annotate(
-                f"{word} {estimate.value:.1f}", (estimate.high, place + shift), xytext=(7, 0),
-                textcoords="offset points", va="center", color=color, fontsize="small",
-            )  # fmt: skip
+                f"{word} {estimate.value:.1f}",
+                (estimate.high, place + shift),
+                xytext=(7, 0),
+                textcoords="offset points",
+                va="center",
+                color=color,
+                fontsize="small",
+            )
         axes.annotate(
-            name, (0, place), xycoords=("axes fraction", "data"), xytext=(-8, 0),
-            textcoords="offset points", ha="right", va="center",
-        )  # fmt: skip
+            name,
+            (0, place),
+            xycoords=("axes fraction", "data"),
+            xytext=(-8, 0),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+        )
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.set_ylim(-0.6, len(rows) - 0.4)

@@ -35,9 +35,13 @@ def accuracy_curves(
         )
     axes.axhline(100 * constant, color="0.3", linewidth=0.8)
     axes.annotate(
-        "best constant answer", (0, 100 * constant), xytext=(2, 3), textcoords="offset points",
-        color="0.35", fontsize="small",
-    )  # fmt: skip
+        "best constant answer",
+        (0, 100 * constant),
+        xytext=(2, 3),
+        textcoords="offset points",
+        color="0.35",
+        fontsize="small",
+    )
     axes.set_xticks(places, [f"{radius:g}" for radius in radii])
     axes.set_xlabel("largest change of an entry of the input (units of the data)")
     axes.set_ylabel("accuracy (%)")

@@ -212,11 +212,12 @@ def read(state: State) -> Measurement:
     quantities = _counts(found, with_null or list(found)) | _ranks(state) | _null(state)
     quantities |= {
         "output_change_without_dead": Quantity(
-            state.output_change, how="units without activity held at zero, largest change on the "
+            state.output_change,
+            how="units without activity held at zero, largest change on the "
             "test data (else training data) relative to the largest output",
         ),
         "similarity": Quantity(matrix, dims=("unit", "other"), how="ordered by cluster"),
-    }  # fmt: skip
+    }
     places = np.arange(len(matrix))
     return Measurement.of(
         quantities,
@@ -264,8 +265,9 @@ def by_cluster(cosines: np.ndarray) -> np.ndarray:
 
 def _counts(found: tuple[Findings, ...], summed: list[Findings]) -> dict[str, Quantity]:
     def count(values: Any, how: str, *dims: str) -> Quantity:
-        return Quantity(np.asarray(values, float), dims=dims, unit="count", how=how,
-                        over="the training data")  # fmt: skip
+        return Quantity(
+            np.asarray(values, float), dims=dims, unit="count", how=how, over="the training data"
+        )
 
     linked = "complete linkage: all pairs of a group have a cosine above the tolerance"
     grouped = np.stack([one.distinct for one in found])
@@ -278,22 +280,29 @@ def _counts(found: tuple[Findings, ...], summed: list[Findings]) -> dict[str, Qu
         "compared": count(compared, "units that are ever active", "layer"),
         "distinct": count(grouped, linked, "layer", "tolerance"),
         "opposite_pairs": count(
-            np.stack([one.opposite for one in found]), "pairs of groups of opposite sign",
-            "layer", "tolerance",
+            np.stack([one.opposite for one in found]),
+            "pairs of groups of opposite sign",
+            "layer",
+            "tolerance",
         ),
         "distinct_activities": count(
             np.stack([one.distinct_activities for one in found]),
-            linked.replace("cosine", "correlation"), "layer", "tolerance",
+            linked.replace("cosine", "correlation"),
+            "layer",
+            "tolerance",
         ),
         "close_pairs": Quantity(
-            np.stack([one.close for one in found]), dims=("layer", "tolerance"),
-            unit="fraction", how="share of pairs above the tolerance", over="the training data",
+            np.stack([one.close for one in found]),
+            dims=("layer", "tolerance"),
+            unit="fraction",
+            how="share of pairs above the tolerance",
+            over="the training data",
         ),
         "distinct_total": count(sum(one.distinct for one in summed), linked, "tolerance"),
         "compared_total": count(
             sum(len(one.cosines) for one in summed), "active units of layers that have a null"
         ),
-    }  # fmt: skip
+    }
 
 
 def _ranks(state: State) -> dict[str, Quantity]:
@@ -301,23 +310,32 @@ def _ranks(state: State) -> dict[str, Quantity]:
     value, low, high = np.array([one.rank or none for one in state.found]).T
     enough = all(one.enough for one in state.found)
     dimension = [
-        np.nan if one.spectrum is None or len(one.spectrum) == 0
+        np.nan
+        if one.spectrum is None or len(one.spectrum) == 0
         else float(one.spectrum.sum() ** 2 / (one.spectrum**2).sum())
         for one in state.found
-    ]  # fmt: skip
+    ]
     return {
         "effective_rank": Quantity(
-            value, low, high, dims=("layer",), unit="count",
+            value,
+            low,
+            high,
+            dims=("layer",),
+            unit="count",
             kind="interval" if enough else "indicative",
-            how="participation ratio of cosines, delete-group jackknife", over="examples",
+            how="participation ratio of cosines, delete-group jackknife",
+            over="examples",
             missing="no unit is active, or no axis counts the examples",
         ),
         "input_dimension": Quantity(
-            dimension, dims=("layer",), unit="count",
-            how="participation ratio of the inputs' second moment", over="sampled rows",
+            dimension,
+            dims=("layer",),
+            unit="count",
+            how="participation ratio of the inputs' second moment",
+            over="sampled rows",
             missing="the layer is a grouped convolution, or its inputs were not seen",
         ),
-    }  # fmt: skip
+    }
 
 
 def _null(state: State) -> dict[str, Quantity]:
@@ -345,11 +363,16 @@ def _band(draws: np.ndarray, rounds: int, *dims: str) -> Quantity:
     if dims[0] != "layer":
         value, low, high = value[0], low[0], high[0]
     return Quantity(
-        value, low, high, dims=dims, unit="count", kind="certified",
+        value,
+        low,
+        high,
+        dims=dims,
+        unit="count",
+        kind="certified",
         how=f"{draws.shape[1]} layers of random directions on the same inputs",
         over="random layers",
         missing="a grouped convolution, inputs that were not seen, or no active unit",
-    )  # fmt: skip
+    )
 
 
 def _notes(state: State) -> tuple[str, ...]:

@@ -51,15 +51,20 @@ def ask(results: Results) -> Panel:
         figures=_figures(measured, initial),
         tables=_tables(measured),
         assumptions=(
-            Assumption("Neurons that are alike on the training data are alike elsewhere",
-                       "cannot be checked"),
-            Assumption("The layers' inputs are known, so that random layers can be drawn",
-                       "met" if _has_null(measured) else "not met"),
-            Assumption("The weights before training are known",
-                       "met" if initial is not None else "not met"),
+            Assumption(
+                "Neurons that are alike on the training data are alike elsewhere",
+                "cannot be checked",
+            ),
+            Assumption(
+                "The layers' inputs are known, so that random layers can be drawn",
+                "met" if _has_null(measured) else "not met",
+            ),
+            Assumption(
+                "The weights before training are known", "met" if initial is not None else "not met"
+            ),
         ),
         findings=condensed + dead,
-    )  # fmt: skip
+    )
 
 
 def _total(measured: Measurement, name: str) -> Estimate:
@@ -165,7 +170,7 @@ def _dead(measured: Measurement) -> tuple[Finding, ...]:
             importance=min(0.6, 0.4 + 0.4 * dead / width),
             instrument="neuron-similarity",
         ),
-    )  # fmt: skip
+    )
 
 
 def _rows(measured: Measurement, initial: Measurement | None) -> list[figures.LayerDots]:
@@ -253,11 +258,19 @@ def _tables(measured: Measurement) -> tuple[Table, ...]:
     change = measured.estimate("output_change_without_dead")
     return (
         Table(
-            ("layer", "units", "never fire", "always linear", "distinct", "distinct by what leaves",
-             "effective rank", "of random layers"),
+            (
+                "layer",
+                "units",
+                "never fire",
+                "always linear",
+                "distinct",
+                "distinct by what leaves",
+                "effective rank",
+                "of random layers",
+            ),
             tuple(rows),
             "Units whose activation changes nothing on the data count as linear. Largest change "
             "of an output with those that never fire held at zero, relative to the largest output: "
             f"{format_interval(change)}.",
         ),
-    )  # fmt: skip
+    )

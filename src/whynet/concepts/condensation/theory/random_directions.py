@@ -63,13 +63,18 @@ def predict(width: int, dimension: int, tolerances: Sequence[float]) -> Predicti
     return Prediction.of(
         {
             "close_pairs": Quantity(
-                share, share, share, dims=("tolerance",), unit="fraction",
+                share,
+                share,
+                share,
+                dims=("tolerance",),
+                unit="fraction",
                 how="incomplete beta function",
             ),
             "effective_rank": Quantity(
-                width / (1 + (width - 1) / dimension), unit="count",
+                width / (1 + (width - 1) / dimension),
+                unit="count",
                 how="ratio of expectations",
             ),
         },
         coords={"tolerance": list(tolerances)},
-    )  # fmt: skip
+    )

@@ -57,6 +57,9 @@ def _negative_ratio(state: spectrum.State) -> Quantity | None:
         max(0.0, -smallest.value) / largest.value,
         max(0.0, -smallest.high) / largest.high,
         max(0.0, -smallest.low) / largest.low,
-        unit="ratio", kind=largest.kind, level=largest.level,
-        how="−smallest over largest eigenvalue, from their joint intervals", over=largest.over,
-    )  # fmt: skip
+        unit="ratio",
+        kind=largest.kind,
+        level=largest.level,
+        how="−smallest over largest eigenvalue, from their joint intervals",
+        over=largest.over,
+    )

@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch import Tensor
 
 from whynet.core.estimate import Estimate
 from whynet.core.instrument import Instrument
@@ -50,7 +51,7 @@ def start(subject: Subject, seed: int) -> State | NotApplicable:
     """Check that cheap models can be fitted on rows of numbers with one target each."""
     if subject.loss.task == "other":
         return NotApplicable("This does not apply: the loss is neither of classes nor of squares.")
-    outputs, targets = subject.outputs("test")
+    outputs, _ = subject.outputs("test")
     if subject.loss.task != "regression" and not has_one_label(subject.loss, outputs):
         return NotApplicable("This does not apply: an example carries more than one label.")
     shape = subject.examples("train").input_shape or ()
@@ -60,7 +61,6 @@ def start(subject: Subject, seed: int) -> State | NotApplicable:
             f"cheap baseline (at most {MOST_FEATURES:,})."
         )
     if subject.loss.task != "regression":
-        _, train_targets = subject.examples("train").take([0])
         labels = np.unique(_labels(subject, "train"))
         if len(labels) < 2:
             return NotApplicable("This does not apply: the training data hold one class only.")
@@ -116,6 +116,7 @@ def _features(subject: Subject, split: Any) -> np.ndarray:
     data = subject.examples(split)
     rows = min(data.count, MOST_ROWS) if split == "train" else data.count
     inputs, _ = data.take(range(rows))
+    assert isinstance(inputs, Tensor)
     return np.asarray(inputs.reshape(rows, -1).to("cpu").double().numpy())
 
 
@@ -149,10 +150,10 @@ def read(state: State) -> Measurement:
         },
         coords={"baseline": list(NAMES)},
         cites=INSTRUMENT.cites,
-        notes=() if state.subject.examples("train").count <= MOST_ROWS else (
-            f"The baselines were fitted on the first {MOST_ROWS:,} training rows.",
-        ),
-    )  # fmt: skip
+        notes=()
+        if state.subject.examples("train").count <= MOST_ROWS
+        else (f"The baselines were fitted on the first {MOST_ROWS:,} training rows.",),
+    )
 
 
 def _compare_squares(state: State) -> tuple[list[Estimate], list[Estimate]]:

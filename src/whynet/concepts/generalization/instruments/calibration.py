@@ -64,8 +64,11 @@ def advance(state: State) -> State:
     quantities = {
         "overconfidence": Quantity.from_estimate(
             intervals.paired_difference(
-                confidence, right, unit="fraction",
-                how="mean confidence minus accuracy, t interval", over="examples",
+                confidence,
+                right,
+                unit="fraction",
+                how="mean confidence minus accuracy, t interval",
+                over="examples",
             )
         ),
         "temperature": Quantity.from_estimate(temperature(logits, labels)),
@@ -74,17 +77,22 @@ def advance(state: State) -> State:
         ),
         "loss_at_temperature": Quantity.from_estimate(
             intervals.mean_t(
-                after, unit="nats", how=f"log-loss at a temperature fitted on other rows ({FOLDS} "
-                "folds)", over="examples",
+                after,
+                unit="nats",
+                how=f"log-loss at a temperature fitted on other rows ({FOLDS} folds)",
+                over="examples",
             )
         ),
         "loss_saved": Quantity.from_estimate(
             intervals.paired_difference(
-                before, after, unit="nats", how="log-loss saved by the temperature, paired, out "
-                "of fold", over="examples",
+                before,
+                after,
+                unit="nats",
+                how="log-loss saved by the temperature, paired, out of fold",
+                over="examples",
             )
         ),
-    }  # fmt: skip
+    }
     reliability, bins = _reliability(confidence, right)
     return State(logits, labels, quantities | reliability, bins)
 
@@ -162,17 +170,28 @@ def _reliability(confidence: np.ndarray, right: np.ndarray) -> tuple[dict[str, Q
     gaps = np.abs(means - [share.value for share in shares])
     error = float((sizes * gaps).sum())
     # Binomial noise in the bins alone gives this much, since |gap| cannot average out.
-    noise = float((sizes * np.sqrt([s.value * (1 - s.value) / len(p)
-                                    for s, p in zip(shares, parts, strict=True)])).sum())  # fmt: skip
+    noise = float(
+        (
+            sizes
+            * np.sqrt(
+                [s.value * (1 - s.value) / len(p) for s, p in zip(shares, parts, strict=True)]
+            )
+        ).sum()
+    )
     return {
         "bin_accuracy": Quantity.stacked(shares, "bin"),
         "bin_confidence": Quantity(means, dims=("bin",), unit="fraction", how="mean confidence"),
         "calibration_error": Quantity(
-            error, max(error - 2 * noise, 0.0), error + 2 * noise, unit="fraction",
-            kind="indicative", how=f"mean gap over {bins} bins of equal mass; biased upward by "
-            "about the noise in the bins", over="examples",
+            error,
+            max(error - 2 * noise, 0.0),
+            error + 2 * noise,
+            unit="fraction",
+            kind="indicative",
+            how=f"mean gap over {bins} bins of equal mass; biased upward by "
+            "about the noise in the bins",
+            over="examples",
         ),
-    }, bins  # fmt: skip
+    }, bins
 
 
 def read(state: State) -> Measurement:

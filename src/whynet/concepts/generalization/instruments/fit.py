@@ -81,11 +81,13 @@ def read(state: State) -> Measurement:
     scores = state.scores
     quantities = {
         "loss": Quantity.stacked(
-            [intervals.mean_t(s.loss, how="mean over examples", over="examples")
-             for s in scores.values()],
+            [
+                intervals.mean_t(s.loss, how="mean over examples", over="examples")
+                for s in scores.values()
+            ],
             "split",
         ),
-    }  # fmt: skip
+    }
     if all(s.right is not None for s in scores.values()):
         quantities["accuracy"] = Quantity.stacked([_accuracy(s) for s in scores.values()], "split")
     if all(s.squared_error is not None for s in scores.values()):
@@ -109,18 +111,19 @@ def _accuracy(scores: Scores) -> Estimate:
     if scores.one_label:
         return intervals.proportion(int(right.sum()), len(right), over="examples")
     return intervals.mean_t(
-        right, unit="fraction", how="mean over examples of the share of right positions",
+        right,
+        unit="fraction",
+        how="mean over examples of the share of right positions",
         over="examples",
-    )  # fmt: skip
+    )
 
 
 def _rmse(scores: Scores) -> Estimate:
     assert scores.squared_error is not None
     square = intervals.mean_t(scores.squared_error, over="examples")
-    root = [float(np.sqrt(max(x, 0.0))) for x in (square.value, square.low, square.high)]
-    return Estimate(
-        *root, kind=square.kind, how="root of the interval of the mean square", over="examples"
-    )
+    value, low, high = (max(x, 0.0) ** 0.5 for x in (square.value, square.low, square.high))
+    how = "root of the interval of the mean square"
+    return Estimate(value, low, high, square.kind, how=how, over="examples")
 
 
 def r_squared(squared_error: np.ndarray | None, deviation: np.ndarray | None) -> Estimate:
@@ -149,13 +152,20 @@ def _gaps(train: Scores, test: Scores) -> dict[str, Quantity]:
     if train.right is not None and test.right is not None:
         if train.one_label:
             gap = intervals.difference_of_proportions(
-                int(train.right.sum()), len(train.right), int(test.right.sum()), len(test.right),
-                how="training minus test, Newcombe's hybrid score", over="examples",
-            )  # fmt: skip
+                int(train.right.sum()),
+                len(train.right),
+                int(test.right.sum()),
+                len(test.right),
+                how="training minus test, Newcombe's hybrid score",
+                over="examples",
+            )
         else:
             gap = intervals.difference_of_means(
-                train.right, test.right, unit="fraction", how="training minus test, Welch",
+                train.right,
+                test.right,
+                unit="fraction",
+                how="training minus test, Welch",
                 over="examples",
-            )  # fmt: skip
+            )
         gaps["accuracy_gap"] = Quantity.from_estimate(gap)
     return gaps

@@ -84,10 +84,15 @@ def quantiles(values: np.ndarray, level: float = 0.95) -> Quantity:
     middle = np.quantile(ordered, q)
     lows, highs = ordered[np.clip(low, 0, n - 1)], ordered[np.clip(high, 0, n - 1)]
     return Quantity(
-        middle, np.minimum(lows, middle), np.maximum(highs, middle), dims=("quantile",),
-        unit="logits", kind="interval" if enclosed else "indicative",
-        how="order statistics", over="examples",
-    )  # fmt: skip
+        middle,
+        np.minimum(lows, middle),
+        np.maximum(highs, middle),
+        dims=("quantile",),
+        unit="logits",
+        kind="interval" if enclosed else "indicative",
+        how="order statistics",
+        over="examples",
+    )
 
 
 def read(state: State) -> Measurement:
@@ -98,9 +103,12 @@ def read(state: State) -> Measurement:
         np.stack([np.asarray(q.value) for q in each]),
         np.stack([np.asarray(q.low) for q in each]),
         np.stack([np.asarray(q.high) for q in each]),
-        dims=("split", "quantile"), unit="logits", kind=weakest,  # type: ignore[arg-type]
-        how="order statistics", over="examples",
-    )  # fmt: skip
+        dims=("split", "quantile"),
+        unit="logits",
+        kind=weakest,  # type: ignore[arg-type]
+        how="order statistics",
+        over="examples",
+    )
     return Measurement.of(
         {"margin": stacked},
         coords={"split": list(state.margins), "quantile": list(LEVELS)},

@@ -11,6 +11,7 @@ from whynet.core.estimate import Estimate, format_interval, format_number
 from whynet.core.measurement import Measurement
 from whynet.core.question import (
     Assumption,
+    Cell,
     Figure,
     Finding,
     Panel,
@@ -256,7 +257,7 @@ def _rows(results: Results, fit: Measurement, score: str) -> list[tuple[str, Est
 def _tables(results: Results, fit: Measurement) -> tuple[Table, ...]:
     splits = [str(split) for split in fit.dataset["split"].values]
     names = {"loss": "loss", "accuracy": "accuracy", "rmse": "RMSE", "r_squared": "R²"}
-    rows = [
+    rows: list[tuple[Cell, ...]] = [
         (words, *(fit.estimate(name, split=split) for split in splits))
         for name, words in names.items()
         if name in fit.names

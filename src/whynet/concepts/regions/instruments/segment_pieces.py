@@ -94,9 +94,7 @@ def advance(state: State) -> State:
             profile = _profile(state, rows[0], pieces)
     if not counts:
         raise RuntimeError("no two examples with different inputs were drawn")
-    return replace(
-        state, rounds=state.rounds + 1, counts=(*state.counts, counts), profile=profile
-    )
+    return replace(state, rounds=state.rounds + 1, counts=(*state.counts, counts), profile=profile)
 
 
 def _pairs(state: State, generator: np.random.Generator) -> dict[str, np.ndarray]:
@@ -146,9 +144,7 @@ def _class_changes(pieces: SegmentPieces) -> np.ndarray:
         return np.asarray(pieces.argmax_changes().offsets.diff().numpy(), dtype=float)
     sign = outputs[:, 0] > 0
     changed = (sign[1:] != sign[:-1]) & (pieces.segment[1:] == pieces.segment[:-1])
-    return np.bincount(
-        pieces.segment[1:][changed].numpy(), minlength=pieces.segments
-    ).astype(float)
+    return np.bincount(pieces.segment[1:][changed].numpy(), minlength=pieces.segments).astype(float)
 
 
 def _profile(state: State, row: np.ndarray, pieces: SegmentPieces) -> tuple[np.ndarray, np.ndarray]:
@@ -171,12 +167,15 @@ def read(state: State) -> Measurement:
     def means(name: str) -> Quantity:
         return Quantity.stacked(
             [
-                intervals.mean_t(getattr(joined[kind], name), how="mean over segments, each exact",
-                                 over="segments")
+                intervals.mean_t(
+                    getattr(joined[kind], name),
+                    how="mean over segments, each exact",
+                    over="segments",
+                )
                 for kind in kinds
             ],
             "pair",
-        )  # fmt: skip
+        )
 
     quantities = {
         "pieces": means("activation"),
@@ -208,6 +207,8 @@ def _joined(parts: list[Counts]) -> Counts:
 def _leaves(same: Counts) -> Estimate:
     assert same.changes is not None
     return intervals.proportion(
-        int((same.changes > 0).sum()), len(same.changes), over="segments",
+        int((same.changes > 0).sum()),
+        len(same.changes),
+        over="segments",
         how="share of same-class segments on which the predicted class changes, Clopper-Pearson",
-    )  # fmt: skip
+    )

@@ -33,7 +33,10 @@ def ask(results: Results) -> Panel:
     measured: Measurement = results.measured["segment-pieces"]
     initial: Measurement | None = results.initial.get("segment-pieces")
     kinds = [str(kind) for kind in measured.dataset["pair"].values]
-    rows = [(kind, _pieces(measured, kind), _pieces(initial, kind)) for kind in kinds]
+    rows = [
+        (kind, measured.estimate("pieces", pair=kind), _initial_pieces(initial, kind))
+        for kind in kinds
+    ]
     return Panel(
         lead=_lead(rows),
         method="The network is piecewise linear: along a segment it is affine between knots, "
@@ -42,23 +45,23 @@ def ask(results: Results) -> Panel:
         tables=(_table(measured, initial, kinds),),
         assumptions=(
             Assumption("Every operation of the network is piecewise linear", "met"),
-            Assumption("Segments between examples are where complexity matters",
-                       "cannot be checked"),
-        ),  # fmt: skip
+            Assumption(
+                "Segments between examples are where complexity matters", "cannot be checked"
+            ),
+        ),
         findings=_findings(measured, initial),
     )
 
 
-def _pieces(measured: Measurement | None, kind: str) -> Estimate | None:
-    if measured is None or kind not in measured.dataset["pair"].values:
+def _initial_pieces(initial: Measurement | None, kind: str) -> Estimate | None:
+    if initial is None or kind not in initial.dataset["pair"].values:
         return None
-    return measured.estimate("pieces", pair=kind)
+    return initial.estimate("pieces", pair=kind)
 
 
-def _lead(rows: list[tuple[str, Estimate | None, Estimate | None]]) -> str:
+def _lead(rows: list[tuple[str, Estimate, Estimate | None]]) -> str:
     parts = []
     for kind, trained, initial in rows:
-        assert trained is not None
         words = {"any": "two examples"}.get(kind, f"two examples of {kind}").replace(
             "of same class", "of the same class"
         )
@@ -101,7 +104,7 @@ def _findings(measured: Measurement, initial: Measurement | None) -> tuple[Findi
 def _figures(
     results: Results,
     measured: Measurement,
-    rows: list[tuple[str, Estimate | None, Estimate | None]],
+    rows: list[tuple[str, Estimate, Estimate | None]],
 ) -> tuple[Figure, ...]:
     drawn = [
         Figure(

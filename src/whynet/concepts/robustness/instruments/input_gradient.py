@@ -148,10 +148,13 @@ def median(values: np.ndarray, level: float = 0.95) -> Estimate:
     enclosed = low >= 0 and high < n
     middle = float(np.median(ordered))
     return Estimate(
-        middle, min(float(ordered[max(low, 0)]), middle),
+        middle,
+        min(float(ordered[max(low, 0)]), middle),
         max(float(ordered[min(high, n - 1)]), middle),
-        kind="interval" if enclosed else "indicative", how="order statistics", over="examples",
-    )  # fmt: skip
+        kind="interval" if enclosed else "indicative",
+        how="order statistics",
+        over="examples",
+    )
 
 
 def _finite(quantity: Quantity) -> Quantity:
@@ -161,8 +164,13 @@ def _finite(quantity: Quantity) -> Quantity:
     )
     there = np.isfinite(value)
     return Quantity(
-        np.where(there, value, np.nan), np.where(there, low, np.nan), np.where(there, high, np.nan),
-        dims=quantity.dims, unit="input units", kind=quantity.kind, over="examples",
+        np.where(there, value, np.nan),
+        np.where(there, low, np.nan),
+        np.where(there, high, np.nan),
+        dims=quantity.dims,
+        unit="input units",
+        kind=quantity.kind,
+        over="examples",
         how="margin over gradient norm, median with order statistics; negative where it errs",
         missing="the margin does not change to first order for half of the examples",
-    )  # fmt: skip
+    )

@@ -47,15 +47,18 @@ def ask(results: Results) -> Panel:
         figures=(_figure(measured),),
         tables=_tables(results, measured),
         assumptions=(
-            Assumption("Inputs that differ by less than the radius should get one answer",
-                       "cannot be checked"),
-            Assumption("No better attack exists: accuracy under attack is an upper bound",
-                       "cannot be checked"),
-            Assumption("The examples are independent draws of one population",
-                       "cannot be checked"),
+            Assumption(
+                "Inputs that differ by less than the radius should get one answer",
+                "cannot be checked",
+            ),
+            Assumption(
+                "No better attack exists: accuracy under attack is an upper bound",
+                "cannot be checked",
+            ),
+            Assumption("The examples are independent draws of one population", "cannot be checked"),
         ),
         findings=findings,
-    )  # fmt: skip
+    )
 
 
 def _radii(measured: Measurement) -> list[float]:
@@ -124,7 +127,8 @@ def _fragile(measured: Measurement, radius: float, attacked: Estimate, noise: Es
         headline="It is easily fooled.",
         numbers=f"Changes of at most {radius:g} in every entry ({deviations} standard "
         f"deviations of a typical feature) leave at most **{format_interval(attacked)}** right; "
-        f"random noise of that size leaves {format_interval(noise)}, no change {format_interval(clean)}.",
+        f"random noise of that size leaves {format_interval(noise)}, no change "
+        f"{format_interval(clean)}.",
         advice="If someone may choose the inputs, train on attacked ones (adversarial training) "
         "and measure again; if not, this says how close the decision boundary lies to the data.",
         estimate=attacked,
@@ -181,7 +185,9 @@ def _figure(measured: Measurement) -> Figure:
     return Figure(
         "sensitivity-accuracy",
         partial(
-            figures.accuracy_curves, radii=np.array([0.0, *radii]), curves=curves,
+            figures.accuracy_curves,
+            radii=np.array([0.0, *radii]),
+            curves=curves,
             constant=constant,
         ),
         "Accuracy when every entry of an input may change by at most the radius. Bands: 95 % "
@@ -189,11 +195,13 @@ def _figure(measured: Measurement) -> Figure:
         "; ".join(
             f"radius {radius:g}: best attack {100 * attacked:.0f} %, noise {100 * noise:.0f} %"
             for radius, attacked, noise in zip(
-                radii, measured.values("attacked_accuracy"), measured.values("noise_accuracy"),
+                radii,
+                measured.values("attacked_accuracy"),
+                measured.values("noise_accuracy"),
                 strict=True,
             )
         ),
-    )  # fmt: skip
+    )
 
 
 def _tables(results: Results, measured: Measurement) -> tuple[Table, ...]:
