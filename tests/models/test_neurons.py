@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,11 +32,10 @@ def firings(module: nn.Module, inputs: Tensor) -> tuple[list[Firing], list[str |
     return seen, [mode.is_activation(output)]
 
 
-def subject(module: nn.Module, *shape: int, outputs: int = 2, rows: int = ROWS) -> Subject:
-    generator = torch.Generator().manual_seed(5)
-    inputs = torch.randn(rows, *shape, generator=generator)
-    targets = torch.arange(rows) % outputs
-    return Subject(module, train=(inputs, targets), test=(inputs[:20], targets[:20]))
+def subject(module: nn.Module, *shape: int, **options: Any) -> Subject:
+    inputs = torch.randn(ROWS, *shape, generator=torch.Generator().manual_seed(5))
+    targets = torch.arange(ROWS) % 2
+    return Subject(module, train=(inputs, targets), test=(inputs[:20], targets[:20]), **options)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,9 @@ def test_channels_are_found_after_flattening_and_transposing() -> None:
 def test_a_transformer_network_is_seen_token_by_token() -> None:
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     seen, _ = firings(layer, torch.randn(3, 5, 8))
-    assert [(f.path, f.activation, f.before.shape) for f in seen] == [("linear1", "relu", (3, 5, 16))]
+    assert [(f.path, f.activation, f.before.shape) for f in seen] == [
+        ("linear1", "relu", (3, 5, 16))
+    ]
 
 
 def test_an_activation_that_is_the_output_is_not_hidden() -> None:
@@ -177,8 +179,7 @@ def test_network_and_global_state_are_left_as_found_also_after_a_failure() -> No
 def test_moments_are_those_of_all_rows(dtype: torch.dtype, batch_size: int) -> None:
     with seeded(1):
         module = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 2))
-    held = subject(module, 5).replaced(module, dtype)
-    object.__setattr__(held, "batch_size", batch_size)
+    held = subject(module, 5, dtype=dtype, batch_size=batch_size)
     (found,) = record(held, find_layers(held))
     inputs, _ = held.examples("train").take(range(ROWS))
     z = (inputs.double() @ module[0].weight.double().T + module[0].bias.double()).detach().numpy()

@@ -40,7 +40,6 @@ def _keys(what: str | None) -> set[str]:
     if not Path(what).is_dir():
         known = ", ".join(instruments())
         raise InputError("WHAT", repr(what), f"an examination's folder, or one of {known}")
-    from whynet.examination.folder import read_results
+    from whynet.examination.folder import read_cites
 
-    found = {key for measured in read_results(Path(what)).values() for key in measured.cites}
-    return found & set(bibliography())
+    return read_cites(Path(what)) & set(bibliography())

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from whynet.cli.parser import add_output_options, add_subject_options
+from whynet.core.outcome import Failed
+
+if TYPE_CHECKING:
+    from whynet.cli.progress import Bars
+    from whynet.examination.examine import Examination
+    from whynet.examination.manifest import Request
+    from whynet.examination.report import Report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,9 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what to ask")
     absent = argparse.SUPPRESS
     what.add_argument(
-        "--only", metavar="NAME", nargs="+", default=absent, help="these questions or instruments"
+        "--only", metavar="NAME", nargs="+", action="extend", default=absent,
+        help="these questions or instruments",
+    )  # fmt: skip
+    what.add_argument(
+        "--skip", metavar="NAME", nargs="+", action="extend", default=absent, help="all but these"
     )
-    what.add_argument("--skip", metavar="NAME", nargs="+", default=absent, help="all but these")
     what.add_argument(
         "--budget",
         metavar="TIME",
@@ -44,41 +56,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Examine, write the folder, print the summary; returns the exit code."""
     from whynet.cli import main
+    from whynet.cli.output import say
     from whynet.cli.progress import bars
-    from whynet.cli.request import request_from
-    from whynet.core.budget import parse_bytes, parse_seconds
-    from whynet.examination.conditions import judge, parse_condition
+    from whynet.cli.request import named_as_options, request_from
+    from whynet.examination.conditions import check_keys, judge, parse_condition
+    from whynet.examination.examine import choose
     from whynet.examination.folder import check_out, save
     from whynet.examination.manifest import examine_command
     from whynet.examination.summary import numbers
 
+    # All that can be known to be wrong is found before anything is loaded or computed.
     request = request_from(arguments)
     conditions = tuple(parse_condition(text) for text in arguments.fail_on)
-    if request.budget is not None:
-        parse_seconds(request.budget)
-    if request.memory is not None:
-        parse_bytes(request.memory)
+    with named_as_options():
+        check_keys(conditions, choose(request.only, request.skip, request.rounds)[1])
     folder = check_out(arguments.out)
     with bars(arguments.quiet or arguments.json) as shown:
-        examination, request = _examine(request, arguments, shown)
-        report = save(examination, folder, request=request)
-    _print(examination, str(report), arguments)
+        examination, request = _examine(request, arguments.out, shown)
+        save(examination, folder, request=request)
+    _print(examination, arguments)
     if examination.report.interrupted:
         again = examine_command(request, arguments.out)
-        print(
-            f"whynet: interrupted; the report holds what was finished. Again: {again}",
-            file=sys.stderr,
-        )
+        say(f"interrupted; the report holds what was finished. Again: {again}")
         return main.INTERRUPTED
     failed = judge(conditions, numbers(examination.report))
     for sentence in failed:
-        print(f"whynet: {sentence}", file=sys.stderr)
+        say(sentence)
     if failed:
         return main.CONDITION
+    if examination.report.failed:
+        say(f"failed: {'; '.join(_reasons(examination.report))}")
     return main.PARTLY if examination.report.failed else main.DONE
 
 
-def _examine(request, arguments, shown):  # type: ignore[no-untyped-def]
+def _reasons(report: Report) -> list[str]:
+    """Say of every instrument that failed why, and of every question that failed by itself."""
+    failed = {n: out.error for n, out in report.outcomes.items() if isinstance(out, Failed)}
+    for answer in report.answers:
+        if answer.state == "failed" and not failed.keys() & set(answer.question.uses):
+            failed[answer.id] = answer.reason
+    return [f"{name} ({reason})" for name, reason in failed.items()]
+
+
+def _examine(request: Request, out: str, shown: Bars) -> tuple[Examination, Request]:
     from whynet.core.budget import parse_seconds
     from whynet.examination.examine import examine
     from whynet.examination.folder import WEIGHTS
@@ -86,7 +106,7 @@ def _examine(request, arguments, shown):  # type: ignore[no-untyped-def]
     from whynet.examination.source import load_subject
 
     loaded = load_subject(request, announce=shown.announce, progress=shown.trained)
-    weights = f"{arguments.out.rstrip('/')}/{WEIGHTS}"
+    weights = f"{out.rstrip('/')}/{WEIGHTS}"
     examination = examine(
         loaded.subject,
         only=request.only,
@@ -100,19 +120,17 @@ def _examine(request, arguments, shown):  # type: ignore[no-untyped-def]
     return examination, loaded.request
 
 
-def _print(examination, report: str, arguments: argparse.Namespace) -> None:  # type: ignore[no-untyped-def]
-    from rich.console import Console
-
+def _print(examination: Examination, arguments: argparse.Namespace) -> None:
+    from whynet.cli.output import print_json, print_line, show_traceback
+    from whynet.examination.folder import REPORT
     from whynet.examination.summary import to_json
     from whynet.examination.terminal import print_summary
 
     if arguments.debug:
         for outcome in examination.report.outcomes.values():
-            if getattr(outcome, "traceback", ""):
-                print(outcome.traceback, file=sys.stderr)
+            show_traceback(getattr(outcome, "traceback", ""))
     if arguments.json:
-        sys.stdout.write(to_json(examination.report))
+        print_json(json.loads(to_json(examination.report)))
     elif not arguments.quiet:
-        console = Console()
-        print_summary(examination.report, console)
-        console.print(f"report: {report}", markup=False, highlight=False, soft_wrap=True)
+        print_summary(examination.report)
+        print_line(f"report: {Path(arguments.out) / REPORT}")

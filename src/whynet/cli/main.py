@@ -7,10 +7,13 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from types import FrameType
+from typing import TextIO
 
 from whynet import __version__
+from whynet.cli.output import say
 from whynet.cli.parser import Parser
 from whynet.core.errors import InputError, StoreError
 
@@ -48,29 +51,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     received: list[int] = []
     try:
         with _terminable(received):
+            _make_safe(sys.stdout)
             code = _run(words)
+            sys.stdout.flush()  # while a reader that left can still be told from a success
             return TERMINATED if received and code == INTERRUPTED else code
     except InputError as error:
         if debug:
             raise
-        _say(error)
+        say(error)
         return DAMAGED if isinstance(error, StoreError) else BAD_INPUT
     except KeyboardInterrupt:
-        _say("interrupted before anything was finished; nothing was written.")
+        say("interrupted; nothing was finished since, and what was written before is as it was.")
         return TERMINATED if received else INTERRUPTED
     except BrokenPipeError:
         # The reader of our output left; what we still buffer has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED_PIPE
     except OSError as error:
         if debug:
             raise
-        _say(f"disk or permission: {error.strerror or error} ({error.filename or 'no file'}).")
+        say(f"disk or permission: {error.strerror or error} ({error.filename or 'no file'}).")
         return DISK
     except Exception as error:
         if debug:
             raise
-        _say(
+        say(
             f"a bug of whynet: {type(error).__name__}: {error}. Please report it with the "
             "output of the same command and --debug."
         )
@@ -92,13 +98,21 @@ def _run(words: list[str]) -> int:
         arguments, rest = parser.parse_known_args(words)
     except SystemExit as leave:  # --help and --version print and leave
         return int(leave.code or 0)
+    if arguments.command is None and rest:
+        parser.error(f"unrecognized arguments: {rest[0]}")
     if arguments.command is None:
         parser.print_help()
-        return BAD_INPUT if words else DONE
+        return DONE
     if rest:
         commands.choices[arguments.command].error(f"unrecognized arguments: {rest[0]}")
     module = importlib.import_module(f"whynet.cli.{arguments.command}")
     return int(module.run(arguments))
+
+
+def _make_safe(stream: TextIO) -> None:
+    """Let a stream of a narrow encoding write escapes where it has no character."""
+    if isinstance(stream, TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager
@@ -118,12 +132,6 @@ def _terminable(received: list[int]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, old)
-
-
-def _say(message: object) -> None:
-    from whynet.core.plain_text import printable
-
-    print(f"whynet: {printable(str(message))}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from whynet.cli.parser import add_output_options, add_subject_options
-from whynet.core.errors import InputError
+
+if TYPE_CHECKING:
+    from whynet.core.measurement import Measurement
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,27 +30,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 class _List(argparse.Action):
     """Prints the instruments from their files' metadata; imports none of them."""
 
-    def __call__(self, parser, namespace, values, option_string=None):  # type: ignore[no-untyped-def]
-        from rich.console import Console
-        from rich.table import Table
-
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        from whynet.cli.output import print_table
         from whynet.concepts.registry import instruments
 
-        table = Table("instrument", "measures", box=None, padding=(0, 2, 0, 0))
-        for entry in instruments().values():
-            about = entry.metadata
-            table.add_row(
-                entry.id, f"{about.title}\n[dim]{entry.concept}; {about.unit}; {about.cost}[/dim]"
-            )
-        Console().print(table)
+        print_table(
+            ("instrument", "measures", "concept", "unit", "a round costs"),
+            (
+                (entry.id, about.title, entry.concept, about.unit, about.cost)
+                for entry in instruments().values()
+                for about in (entry.metadata,)
+            ),
+        )
         parser.exit(0)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print; returns the exit code."""
     from whynet.cli import main
+    from whynet.cli.output import print_json, print_line
     from whynet.cli.progress import bars
-    from whynet.cli.request import request_from
+    from whynet.cli.request import named_as_options, request_from
     from whynet.concepts.measuring import check_rounds, measure
     from whynet.concepts.registry import load_instrument
     from whynet.core.outcome import NotApplicable
@@ -57,55 +65,51 @@ def run(arguments: argparse.Namespace) -> int:
     module = load_instrument(arguments.instrument, "INSTRUMENT")
     request = request_from(arguments)
     rounds = request.rounds.get(arguments.instrument, 1)
-    try:
+    with named_as_options():
         check_rounds(module, rounds)
-    except InputError as error:
-        raise InputError("--rounds", error.found, error.wanted) from error
     with bars(arguments.quiet or arguments.json) as shown:
         loaded = load_subject(request, announce=shown.announce, progress=shown.trained)
         outcome = measure(arguments.instrument, loaded.subject, rounds=rounds, seed=request.seed)
     if isinstance(outcome, NotApplicable):
         if arguments.json:
-            print(json.dumps({"not applicable": outcome.reason}, ensure_ascii=False))
+            print_json({"not applicable": outcome.reason})
         else:
-            print(outcome.reason)
-        return main.DONE
-    _print(outcome, arguments)
+            print_line(outcome.reason)
+    elif arguments.json or not arguments.quiet:
+        _print(outcome, arguments.json)
     return main.DONE
 
 
-def _print(outcome, arguments: argparse.Namespace) -> None:  # type: ignore[no-untyped-def]
-    from rich.console import Console
-    from rich.table import Table
-
+def _print(outcome: Measurement, as_data: bool) -> None:
+    from whynet.cli.output import print_json, print_line, print_table
     from whynet.core.estimate import format_interval
-    from whynet.core.plain_text import printable
     from whynet.examination.summary import as_json, entries
 
     rows = list(entries(outcome))
-    if arguments.json:
-        content = {
-            ".".join([name, *map(str, labels.values())]): as_json(estimate)
-            for name, labels, estimate in rows
-        }
-        json.dump(content, sys.stdout, indent=1, ensure_ascii=False, allow_nan=False)
-        print()
-        return
-    table = Table("quantity", "at", "value [interval]", "unit", "kind", "over", box=None)
-    for name, labels, estimate in rows:
-        where = ", ".join(f"{axis} {label}" for axis, label in labels.items())
-        table.add_row(
-            name,
-            printable(where),
-            format_interval(estimate),
-            estimate.unit,
-            estimate.kind,
-            estimate.over,
+    if as_data:
+        print_json(
+            {
+                ".".join([name, *map(str, labels.values())]): as_json(estimate)
+                for name, labels, estimate in rows
+            }
         )
-    console = Console()
-    console.print(table)
+        return
+    print_table(
+        ("quantity", "at", "value [interval]", "unit", "kind", "over"),
+        (
+            (
+                name,
+                ", ".join(f"{axis} {label}" for axis, label in labels.items()),
+                format_interval(estimate),
+                estimate.unit,
+                estimate.kind,
+                estimate.over,
+            )
+            for name, labels, estimate in rows
+        ),
+    )
     left = [name for name in outcome.names if name not in {row[0] for row in rows}]
     if left:
-        console.print(f"curves and matrices, in `whynet examine`'s results: {', '.join(left)}")
+        print_line(f"curves and matrices, in `whynet examine`'s results: {', '.join(left)}")
     for note in outcome.notes:
-        console.print(printable(note), markup=False)
+        print_line(note)

@@ -38,6 +38,8 @@ class Parser(argparse.ArgumentParser):
             raise InputError(choice[1], choice[2], f"one of {', '.join(known)}{hint}")
         if value := re.match(r"argument (\S+): invalid \w+ value: (.+)", message):
             raise InputError(value[1].split("/")[0], value[2], "a whole number")
+        if empty := re.match(r"argument (\S+): expected (at least )?one argument", message):
+            raise InputError(empty[1].split("/")[0], "no value", f"one, see `{self.prog} --help`")
         if other := re.match(r"argument (\S+): (.+)", message):
             raise InputError(other[1].split("/")[0], other[2], f"see `{self.prog} --help`")
         raise InputError(self.prog, message, f"see `{self.prog} --help`")

@@ -22,7 +22,7 @@ class Bars:
     examining: TaskID | None = None
 
     def announce(self, message: str) -> None:
-        """Say that the user's code runs."""
+        """Say that the user's code runs; also where everything else is quiet."""
         self.console.print(printable(message), markup=False, highlight=False, soft_wrap=True)
 
     def trained(self, done: int, total: int, loss: float) -> None:
@@ -45,7 +45,7 @@ class Bars:
 @contextmanager
 def bars(quiet: bool) -> Iterator[Bars]:
     """Show bars on the error stream while the body runs, where that is a terminal."""
-    console = Console(stderr=True, quiet=quiet)
+    console = Console(stderr=True)
     if quiet or not console.is_terminal:
         yield Bars(None, console)
         return

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from whynet.core.errors import InputError
+from whynet.core.errors import InputError, StoreError
 
 if TYPE_CHECKING:
     from whynet.examination.manifest import Request
@@ -20,8 +22,7 @@ def request_from(arguments: argparse.Namespace) -> Request:
             value is out of range.
 
     """
-    from whynet.examination.manifest import Request, option, read_toml
-    from whynet.models.load.reference import is_code
+    from whynet.examination.manifest import Request, check_values, read_toml
 
     fields = {entry.name for entry in dataclasses.fields(Request)}
     given = {name: value for name, value in vars(arguments).items() if name in fields}
@@ -31,32 +32,56 @@ def request_from(arguments: argparse.Namespace) -> Request:
     if isinstance(given.get("rounds"), int):
         given["rounds"] = {arguments.instrument: given["rounds"]}
     config: dict[str, Any] = read_toml(arguments.config) if arguments.config else {}
-    for name in ("target", "train", "test", "loss"):
-        recorded = config.get(name)
-        if recorded is None:
-            continue
-        on_line = given.get(name)
-        if name == "target" and recorded != on_line:
-            raise InputError("TARGET", repr(on_line), f"{recorded!r}, as --config has it")
-        if is_code(recorded) and recorded != on_line:
-            raise InputError(
-                option(name),
-                f"{on_line!r} beside {recorded!r} in --config",
-                "the same on the command line: code never runs because a file names it",
-            )
+    _check_sources(config, given)
     if "budget" in given:
         # An explicit budget asks for other rounds than the recorded ones.
         config.pop("rounds", None)
     merged = {**config, **given}
     if merged.get("rounds") and "rounds" in config:
         merged.pop("budget", None)
+    if hashes := config.get("sha256"):
+        # What the command line names anew is not what was recorded.
+        merged["sha256"] = {
+            role: digest
+            for role, digest in hashes.items()
+            if role not in given or given[role] == config.get(role)
+        }
     request = Request(**merged)
-    _check(request)
+    with named_as_options():
+        check_values(request)
     return request
 
 
-def _check(request: Request) -> None:
-    if request.batch_size < 1 or request.batch_size > 2**31:
-        raise InputError("--batch-size", repr(request.batch_size), "a whole number of at least 1")
-    if request.seed < 0 or request.seed >= 2**63:
-        raise InputError("--seed", repr(request.seed), "a whole number from 0 to 2^63 - 1")
+def _check_sources(config: dict[str, Any], given: dict[str, Any]) -> None:
+    """Refuse a configuration that would decide which code runs, or which network is meant."""
+    from whynet.examination.manifest import option
+    from whynet.models.load.reference import is_code
+
+    for name in ("target", "train", "test", "loss"):
+        recorded, on_line = config.get(name), given.get(name)
+        if recorded is None or recorded == on_line:
+            continue
+        if name == "target":
+            raise InputError("TARGET", repr(on_line), f"{recorded!r}, as --config has it")
+        if is_code(recorded):
+            found = "nothing" if on_line is None else repr(on_line)
+            raise InputError(
+                option(name),
+                f"{found} beside {recorded!r} in --config",
+                "the same on the command line: code never runs because a file names it",
+            )
+
+
+@contextmanager
+def named_as_options() -> Iterator[None]:
+    """Call the arguments of refusals in the body as the command line does (`--batch-size`)."""
+    from whynet.examination.manifest import Request, option
+
+    try:
+        yield
+    except StoreError:
+        raise
+    except InputError as error:
+        if error.argument not in {entry.name for entry in dataclasses.fields(Request)}:
+            raise
+        raise InputError(option(error.argument), error.found, error.wanted) from error

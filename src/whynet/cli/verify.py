@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
+from typing import TYPE_CHECKING
 
 from whynet.cli.parser import add_output_options
+
+if TYPE_CHECKING:
+    from whynet.examination.verification import Recomputed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,12 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Recompute, print what stands and what moved; returns the exit code."""
-    from rich.console import Console
-    from rich.table import Table
-
     from whynet.cli import main
+    from whynet.cli.output import print_json, print_line, print_table
     from whynet.cli.progress import bars
-    from whynet.core.plain_text import printable
     from whynet.examination.verification import verify
 
     with bars(arguments.quiet or arguments.json) as shown:
@@ -41,19 +41,20 @@ def run(arguments: argparse.Namespace) -> int:
         )
     stands = all(result.stands for result in results)
     if arguments.json:
-        print(json.dumps([{**vars(r), "stands": r.stands} for r in results], indent=1))
+        print_json([{**vars(result), "stands": result.stands} for result in results])
     elif not arguments.quiet:
-        table = Table("instrument", "numbers", "largest move, relative", "verdict", box=None)
-        for result in results:
-            verdict = (
-                "stands"
-                if result.stands
-                else result.reason or ("moved: " + ", ".join(result.moved))
-            )
-            table.add_row(
-                result.instrument, str(result.entries), f"{result.largest:.1e}", printable(verdict)
-            )
-        console = Console()
-        console.print(table)
-        console.print("Every number stands." if stands else "Some numbers moved.")
+        print_table(
+            ("instrument", "numbers", "largest move, relative", "verdict"),
+            (
+                (result.instrument, str(result.entries), f"{result.largest:.1e}", _verdict(result))
+                for result in results
+            ),
+        )
+        print_line("Every number stands." if stands else "Not every number stands.")
     return main.DONE if stands else main.CONDITION
+
+
+def _verdict(result: Recomputed) -> str:
+    if result.stands:
+        return "stands"
+    return result.reason or f"moved: {', '.join(result.moved)}"

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import unicodedata
-
 MOST_CHARACTERS = 2000
 
 
 def printable(text: str, most: int = MOST_CHARACTERS) -> str:
-    r"""Show control, direction and unassigned characters as escapes; cut what is too long.
+    r"""Return text on one line: white space is one space, what cannot be seen an escape.
+
+    Control, direction, surrogate and unassigned characters become escapes, so that no foreign
+    name colors, moves or forges a line of the terminal; what is too long is cut.
 
     Args:
         text: anything, foreign.
         most: characters kept.
 
-    >>> printable("a\x1b[31mb")
-    'a\\x1b[31mb'
-
+    >>> printable("a\x1b[31mb\nc")
+    'a\\x1b[31mb c'
     """
-    cut = text if len(text) <= most else text[:most] + f"… ({len(text):,} characters)"
-    return "".join(
-        character
-        if character == "\n" or unicodedata.category(character) not in _UNPRINTABLE
-        else character.encode("unicode_escape").decode("ascii")
-        for character in cut
-    )
-
-
-_UNPRINTABLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+    # No more is looked at than can be kept: foreign text may be of any length.
+    line = " ".join(text[: 4 * most].split())
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    return shown if len(shown) <= most and len(text) <= 4 * most else shown[: most - 1] + "…"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from whynet.core.errors import InputError
 from whynet.core.estimate import Estimate, format_interval
 
-_FORM = re.compile(r"\s*([A-Za-z][\w.\-/ ]*?)\s*(<=|>=|<|>)\s*(\S+)\s*")
+_FORM = re.compile(r"\s*([^\s<>=][^<>=]*?)\s*(<=|>=|<|>)\s*([^\s<>=]+)\s*")
+_SHORT = ("train_", "test_")
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,34 @@ def parse_condition(text: str, argument: str = "--fail-on") -> Condition:
     if match is None or not math.isfinite(bound):
         raise InputError(argument, repr(text), "a condition such as 'test_accuracy < 0.9'")
     return Condition(match[1], match[2], bound)
+
+
+def check_keys(
+    conditions: tuple[Condition, ...], instruments: Collection[str], argument: str = "--fail-on"
+) -> None:
+    """Refuse, before anything is computed, keys that no number of this run can have.
+
+    What follows the instrument's name (`fit.`) or the split's (`test_`) is known only from the
+    numbers themselves, see `judge`.
+
+    Args:
+        conditions: as they were read.
+        instruments: ids of the instruments that will run.
+        argument: name of the argument they came from.
+
+    Raises:
+        InputError: a key begins with neither.
+
+    """
+    for condition in conditions:
+        instrument, dot, _ = condition.key.partition(".")
+        if instrument in instruments if dot else condition.key.startswith(_SHORT):
+            continue
+        wanted = f"test_…, train_…, or one of {', '.join(f'{name}.…' for name in instruments)}"
+        near = difflib.get_close_matches(instrument, instruments, n=1) if dot else []
+        hint = f" (did you mean {near[0]}.…?)" if near else ""
+        raise InputError(argument, f"the number {condition.key!r} of nothing that runs",
+                         wanted + hint)  # fmt: skip
 
 
 def judge(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -84,15 +85,13 @@ def examine(
         with `report.interrupted` set and everything that finished in its panels.
 
     Raises:
-        InputError: `only`, `skip` or `rounds` name something that does not exist.
+        InputError: `only`, `skip` or `rounds` name something that does not exist, leave nothing
+            to ask, or ask for rounds that an instrument does not have.
 
     """
     started = time.monotonic()
-    chosen, wanted = _choose(tuple(only), tuple(skip))
     fixed = dict(rounds or {})
-    for name in fixed:
-        if name not in instruments():
-            raise InputError("rounds", repr(name), f"one of {', '.join(instruments())}")
+    chosen, wanted = choose(only, skip, fixed)
     subjects: dict[View, Subject] = {"trained": subject}
     tasks = [Task(name, "trained", fixed.get(name)) for name in wanted]
     if subject.initial is not None:
@@ -111,15 +110,34 @@ def examine(
     return Examination(report, subject, counts, seed)
 
 
-def _choose(
-    only: tuple[str, ...], skip: tuple[str, ...]
+def choose(
+    only: Iterable[str] = (), skip: Iterable[str] = (), rounds: Mapping[str, int] | None = None
 ) -> tuple[dict[str, Question], tuple[str, ...]]:
-    """Return the questions to ask and the instruments they need, in the order of the panels."""
-    known = {*questions(), *instruments()}
+    """Return the questions to ask and the instruments they need, in the order of the panels.
+
+    Nothing is imported or computed, so that a mistake is found before anything runs.
+
+    Args:
+        only: as for `examine`.
+        skip: as for `examine`.
+        rounds: as for `examine`; checked, and without influence on the choice.
+
+    Raises:
+        InputError: as `examine`.
+
+    """
+    only, skip = tuple(only), tuple(skip)
+    known = (*questions(), *(name for name in instruments() if name not in questions()))
     for argument, names in (("only", only), ("skip", skip)):
         for name in names:
             if name not in known:
-                raise InputError(argument, repr(name), f"one of {', '.join(sorted(known))}")
+                raise _unknown(argument, name, known)
+    for name, count in (rounds or {}).items():
+        if name not in instruments():
+            raise _unknown("rounds", name, tuple(instruments()))
+        most = instruments()[name].metadata.rounds
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= most:
+            raise InputError("rounds", f"{count!r} of {name}", f"a whole number from 1 to {most}")
     asked: dict[str, Question] = {}
     wanted: dict[str, None] = {}
     for name, entry in questions().items():
@@ -135,8 +153,15 @@ def _choose(
         asked[name] = question
         wanted |= dict.fromkeys(used)
     if not asked:
-        raise InputError("only", repr(" ".join(only)), "a choice that leaves a question to ask")
+        argument, names = ("skip", skip) if skip else ("only", only)
+        raise InputError(argument, repr(" ".join(names)), "a choice that leaves a question to ask")
     return asked, tuple(wanted)
+
+
+def _unknown(argument: str, name: str, known: tuple[str, ...]) -> InputError:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return InputError(argument, repr(name), f"one of {', '.join(known)}{hint}")
 
 
 def _report(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import hashlib
+import json
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -16,7 +20,7 @@ from whynet.core.errors import InputError, StoreError
 from whynet.core.measurement import Measurement
 from whynet.core.outcome import Failed
 from whynet.examination.drawing import draw_figures
-from whynet.examination.manifest import Request, read_toml, to_toml
+from whynet.examination.manifest import Request, check_values, read_toml, to_toml
 from whynet.examination.page import render_page
 from whynet.examination.summary import to_json
 
@@ -27,34 +31,51 @@ if TYPE_CHECKING:
 
 REPORT, SUMMARY, RESULTS, MANIFEST = "report.html", "summary.json", "results.zarr", "manifest.toml"
 WEIGHTS, INITIAL_WEIGHTS = "weights.safetensors", "initial_weights.safetensors"
+WRITTEN = frozenset({REPORT, SUMMARY, RESULTS, MANIFEST, WEIGHTS, INITIAL_WEIGHTS, "figures"})
+"""All that an examination writes; a folder that holds anything else is never replaced."""
+
+HASHED = {
+    "examined_weights": WEIGHTS,
+    "examined_initial_weights": INITIAL_WEIGHTS,
+    "report": REPORT,
+    "summary": SUMMARY,
+}
+"""Files whose SHA-256 the manifest holds, by their role there."""
 
 
 def check_out(path: str | Path, argument: str = "--out") -> Path:
     """Check, before anything is computed, that an examination can be written to a folder.
 
+    Nothing is left behind, not even the parents of the folder.
+
     Returns:
-        The folder; it need not exist yet.
+        The folder, symbolic links followed; it need not exist yet.
 
     Raises:
-        InputError: it is a file, a folder with other content, or cannot be written.
+        InputError: it is a file, a mount point, a folder with other content, or cannot be written.
 
     """
-    folder = Path(path)
     try:
-        held = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+        folder = Path(path).resolve()
         taken = not folder.is_dir() and (folder.exists() or folder.is_symlink())
-        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.absolute().parent, prefix=".whynet-"):
-            pass
-    except (OSError, ValueError) as error:
+        held = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+        # The folder is written beside its place, so its parent (or what will hold that) counts.
+        parent = next((p for p in folder.parents if os.path.lexists(p)), folder)
+        if not taken:
+            with tempfile.TemporaryDirectory(dir=parent, prefix=".whynet-"):
+                pass
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: links in a circle
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(argument, f"{str(path)!r} ({reason})", "a place to write to") from error
-    if taken:
-        raise InputError(argument, f"{str(path)!r}, which is no folder", "a folder to write to")
-    if held and not {SUMMARY, MANIFEST} <= held:
+    if taken or folder.is_mount():
+        what = "no folder" if taken else "a mount point and cannot be replaced"
+        raise InputError(argument, f"{str(path)!r}, which is {what}", "a folder to write to")
+    other = sorted(held - WRITTEN)
+    if other or (held and not {SUMMARY, MANIFEST} <= held):
+        what = f"other content ({', '.join(map(repr, other[:3]))})" if other else "part of a report"
         raise InputError(
             argument,
-            f"the folder {str(path)!r} with other content",
+            f"the folder {str(path)!r} with {what}",
             "a new folder, an empty one, or one that an examination wrote",
         )
     return folder
@@ -76,19 +97,19 @@ def save(examination: Examination, path: str | Path, *, request: Request | None 
 
     Raises:
         InputError: the folder cannot be used.
+        OSError: the disk is full or gone; what was in the folder before is still there.
 
     """
     folder = check_out(path, "path")
-    parent = folder.absolute().parent
-    fresh = Path(tempfile.mkdtemp(dir=parent, prefix=".whynet-"))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".whynet-"))
     try:
         _write(examination, fresh, request)
         fresh.chmod(0o755)
-        _swap(fresh, folder.absolute())
-    except BaseException:
+        _swap(fresh, folder)
+    finally:  # where two folders were exchanged, this is the old one
         shutil.rmtree(fresh, ignore_errors=True)
-        raise
-    return folder / REPORT
+    return Path(path) / REPORT
 
 
 def _write(examination: Examination, folder: Path, request: Request | None) -> None:
@@ -104,28 +125,71 @@ def _write(examination: Examination, folder: Path, request: Request | None) -> N
     save_weights(subject.module, folder / WEIGHTS)
     if subject.initial is not None:
         save_weights(subject.initial.module, folder / INITIAL_WEIGHTS)
-    asked = request or Request(
-        seed=examination.seed, batch_size=subject.batch_size, device=str(subject.device)
-    )
-    hashes = {**asked.sha256, "examined_weights": file_hash(folder / WEIGHTS)}
+    asked = request or _request(examination)
+    hashes = dict(asked.sha256)
+    for role, name in HASHED.items():
+        hashes.pop(role, None)
+        if (folder / name).is_file():
+            hashes[role] = file_hash(folder / name)
     values = {**vars(asked), "rounds": dict(examination.rounds), "sha256": hashes}
     (folder / MANIFEST).write_text(to_toml(Request(**values)), encoding="utf-8")
     tree(report.outcomes, report.initial).to_zarr(folder / RESULTS, consolidated=False)
 
 
+def _request(examination: Examination) -> Request:
+    """Return what an examination that was made in Python would have been asked."""
+    subject = examination.subject
+    named = subject.loss.name in ("cross_entropy", "bce", "mse") and not subject.loss.source
+    return Request(
+        loss=subject.loss.name if named else None,
+        output=None if subject.output is None else str(subject.output),
+        device=str(subject.device),
+        dtype=str(subject.dtype).removeprefix("torch."),
+        batch_size=subject.batch_size,
+        seed=examination.seed,
+        sha256={
+            split: data.sha256
+            for split in ("train", "test")
+            if (data := getattr(subject, split)) is not None
+        },
+    )
+
+
 def _swap(fresh: Path, folder: Path) -> None:
-    """Put a finished folder in its place; the old one goes only after the new one stands."""
+    """Put a finished folder in its place; `fresh` is then gone, or the old folder.
+
+    On Linux both change places in one step. Elsewhere there are two steps, and what comes
+    between them puts the old folder back.
+    """
     if not folder.exists():
         fresh.rename(folder)
-        return
-    old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".whynet-old-"))
-    folder.replace(old / "out")
-    fresh.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    elif not _exchange(fresh, folder):
+        old = fresh.with_name(fresh.name + "-old")
+        try:
+            folder.rename(old)
+            fresh.rename(folder)
+        except BaseException:
+            if old.exists() and not folder.exists():
+                old.rename(folder)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders change places in one step; False where the system cannot."""
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    return bool(rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0)
+
+
+_HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 
 
 def save_weights(module: nn.Module, path: Path) -> None:
     """Write a network's parameters and buffers as safetensors; tied ones under each name."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     state = {
@@ -133,7 +197,10 @@ def save_weights(module: nn.Module, path: Path) -> None:
         for name, value in module.state_dict().items()
         if hasattr(value, "detach")
     }
-    save_file(state, path)
+    try:
+        save_file(state, path)
+    except SafetensorError as error:  # the only way it fails here is the disk
+        raise OSError(errno.EIO, str(error), str(path)) from error
     path.chmod(0o644)
 
 
@@ -164,8 +231,12 @@ def _portable(dataset: xr.Dataset) -> xr.Dataset:
     return dataset.assign_coords(texts) if texts else dataset
 
 
-def read_results(path: Path) -> dict[str, Measurement]:
+def read_results(path: Path, view: str = "trained") -> dict[str, Measurement]:
     """Read the measurements of the examined network back from a folder.
+
+    Args:
+        path: the folder.
+        view: `trained`, or `initial` for those of the network before training.
 
     Raises:
         StoreError: the arrays are missing, damaged, or break the schema of measurements.
@@ -174,11 +245,11 @@ def read_results(path: Path) -> dict[str, Measurement]:
     place = path / RESULTS
     try:
         with xr.open_datatree(place, engine="zarr", consolidated=False) as store:
-            if "trained" not in store.children:
+            if view not in store.children:
                 return {}
             return {
                 name: Measurement(_plain(node.to_dataset().load()))
-                for name, node in store["trained"].children.items()
+                for name, node in store[view].children.items()
             }
     except Exception as error:
         raise StoreError(
@@ -186,6 +257,25 @@ def read_results(path: Path) -> dict[str, Measurement]:
             f"{RESULTS} that cannot be read ({type(error).__name__}: {error})",
             "the folder as the examination wrote it",
         ) from error
+
+
+def read_cites(path: Path) -> set[str]:
+    """Return the keys of all references that an examination's numbers and findings rest on.
+
+    Raises:
+        StoreError: the folder's arrays or summary are missing or damaged.
+
+    """
+    views = (read_results(path, "trained"), read_results(path, "initial"))
+    try:
+        found = {str(key) for measured in views for m in measured.values() for key in m.cites}
+        summary = json.loads((path / SUMMARY).read_text(encoding="utf-8"))
+        return found | {str(key) for finding in summary["findings"] for key in finding["cites"]}
+    except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
+        raise StoreError(
+            "WHAT", f"{SUMMARY} that cannot be read ({type(error).__name__})",
+            "the folder as the examination wrote it",
+        ) from error  # fmt: skip
 
 
 def _plain(dataset: xr.Dataset) -> xr.Dataset:
@@ -210,8 +300,11 @@ def read_manifest(path: Path) -> Request:
     if not (path / MANIFEST).is_file():
         raise InputError("PATH", f"{str(path)!r} without {MANIFEST}", "an examination's folder")
     try:
-        return Request(**read_toml(path / MANIFEST, "PATH"))
+        request = Request(**read_toml(path / MANIFEST, "PATH"))
+        check_values(request)
+        return request
     except StoreError:
         raise
     except InputError as error:
-        raise StoreError("PATH", error.found, error.wanted) from error
+        name = "" if error.argument == "PATH" else f"{error.argument} = "
+        raise StoreError("PATH", f"in {MANIFEST} {name}{error.found}", error.wanted) from error

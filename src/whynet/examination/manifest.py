@@ -13,10 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from whynet.core.budget import parse_bytes, parse_seconds
 from whynet.core.errors import InputError, StoreError
 
 SCHEMA_VERSION = "1.0"
 """Of the manifest and of `summary.json`: a newer major number is refused, an older minor read."""
+
+MOST_BYTES = 2**20
+"""Of a configuration: it may come from anyone."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,30 @@ class Request:
     sha256: Mapping[str, str] = field(default_factory=dict)
 
 
+def check_values(request: Request) -> None:
+    """Refuse values that no run can have, before anything is loaded.
+
+    Raises:
+        InputError: a number is out of range, a budget or an amount of memory is none, or a name
+            holds bytes that are no text; the argument is the field's name.
+
+    """
+    if not 1 <= request.batch_size <= 2**31:
+        raise InputError("batch_size", repr(request.batch_size), "a whole number from 1 to 2^31")
+    if not 0 <= request.seed < 2**63:
+        raise InputError("seed", repr(request.seed), "a whole number from 0 to 2^63 - 1")
+    if request.budget is not None:
+        parse_seconds(request.budget, "budget")
+    if request.memory is not None:
+        parse_bytes(request.memory, "memory")
+    for entry in dataclasses.fields(request):
+        value = getattr(request, entry.name)
+        for text in value if isinstance(value, tuple) else (value,):
+            if isinstance(text, str) and any("\ud800" <= c <= "\udfff" for c in text):
+                # The manifest and the report are UTF-8.
+                raise InputError(entry.name, f"{text!r}, with bytes that are no text", "UTF-8")
+
+
 _SOURCES = ("weights", "init_weights", "train", "test", "target_column", "loss", "output")
 _SETTINGS = ("device", "dtype", "batch_size", "memory", "seed")
 
@@ -109,12 +137,14 @@ def _options(request: Request, names: Iterable[str]) -> list[str]:
         if value is None or value == getattr(defaults, name):
             continue
         for one in value if isinstance(value, tuple) else (value,):
-            words += [option(name), str(one)]
+            # A value that begins with a hyphen would be read as an option.
+            text = str(one)
+            words += [f"{option(name)}={text}"] if text[:1] == "-" else [option(name), text]
     return words
 
 
 def to_toml(request: Request) -> str:
-    """Write a request as TOML; `from_toml` reads it back unchanged."""
+    """Write a request as TOML; `read_toml` reads it back unchanged."""
     lines = [f'schema_version = "{SCHEMA_VERSION}"']
     tables = []
     for entry in dataclasses.fields(request):
@@ -154,15 +184,24 @@ def read_toml(path: str | Path, argument: str = "--config") -> dict[str, Any]:
         StoreError: the file is of a newer major version of the schema.
 
     """
-    file = Path(path)
     try:
-        content = tomllib.loads(file.read_bytes().decode("utf-8"))
+        with Path(path).open("rb") as stream:
+            raw = stream.read(MOST_BYTES + 1)
+        if len(raw) > MOST_BYTES:
+            raise InputError(argument, f"{str(path)!r} of more than 1 MiB", "a TOML file")
+        content = tomllib.loads(raw.decode("utf-8"))
     except FileNotFoundError:
         raise InputError(argument, f"no file {str(path)!r}", "a TOML file of options") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(argument, f"{str(path)!r}, unreadable ({error})", "a TOML file") from error
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(argument, f"{str(path)!r}, no TOML ({error})", "a TOML file") from error
+    except OSError as error:
+        found = f"{str(path)!r}, unreadable ({error.strerror})"
+        raise InputError(argument, found, "a TOML file") from error
+    except UnicodeDecodeError as error:
+        raise InputError(argument, f"{str(path)!r}, no UTF-8 text", "a TOML file") from error
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:  # a number too long, a value nested too deep
+        reason = str(error).rstrip(".")
+        raise InputError(argument, f"{str(path)!r}, no TOML ({reason})", "a TOML file") from error
     version = content.pop("schema_version", SCHEMA_VERSION)
     check_version(version, str(path), argument)
     types = {entry.name: entry for entry in dataclasses.fields(Request)}
@@ -178,10 +217,12 @@ def check_version(version: Any, where: str, argument: str) -> None:
     """
     ours = int(SCHEMA_VERSION.split(".")[0])
     if not isinstance(version, str) or not re.fullmatch(r"\d{1,6}\.\d{1,6}", version):
-        raise StoreError(argument, f"schema_version {version!r} in {where}", "a version like 1.0")
+        raise StoreError(
+            argument, f"{_said('schema_version', version)} in {where!r}", "a version like 1.0"
+        )
     if int(version.split(".")[0]) > ours:
         raise StoreError(
-            argument, f"schema_version {version} in {where}", f"at most {ours}.x: update whynet"
+            argument, f"schema_version {version} in {where!r}", f"at most {ours}.x: update whynet"
         )
 
 
@@ -193,14 +234,26 @@ def _checked(name: str, value: Any, fields: Mapping[str, Any], argument: str) ->
     default = getattr(Request(), name)
     if name in ("rounds", "sha256"):
         inner = int if name == "rounds" else str
-        if not isinstance(value, dict) or any(type(v) is not inner for v in value.values()):
-            raise InputError(argument, f"{name} = {value!r}", f"a table of {inner.__name__} values")
+        if not isinstance(value, dict) or any(not _is(inner, v) for v in value.values()):
+            raise InputError(argument, _said(name, value), f"a table of {inner.__name__} values")
         return value
     if isinstance(default, tuple):
         if not isinstance(value, list) or any(not isinstance(v, str) for v in value):
-            raise InputError(argument, f"{name} = {value!r}", "a list of names")
+            raise InputError(argument, _said(name, value), "a list of names")
         return tuple(value)
     wanted = int if isinstance(default, int) else str
-    if type(value) is not wanted:
-        raise InputError(argument, f"{name} = {value!r}", f"a value of type {wanted.__name__}")
+    if not _is(wanted, value):
+        raise InputError(argument, _said(name, value), f"a value of type {wanted.__name__}")
     return value
+
+
+def _is(wanted: type, value: Any) -> bool:
+    """Whether a value has exactly this type; a number of thousands of digits is no option."""
+    return type(value) is wanted and (not isinstance(value, int) or abs(value) < 2**64)
+
+
+def _said(name: str, value: Any) -> str:
+    """Write a setting for a sentence; of what may be endlessly long or deep only the kind."""
+    if isinstance(value, str | bool | float) or _is(int, value):
+        return f"{name} = {value!r}"
+    return f"{name} with a {type(value).__name__}"

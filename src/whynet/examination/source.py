@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from whynet.core.budget import parse_bytes
 from whynet.core.errors import InputError
@@ -20,6 +21,7 @@ from whynet.models.load.reference import is_code
 from whynet.models.load.weights import load_weights
 from whynet.models.losses import load_loss
 from whynet.models.memory import affordable_batch
+from whynet.models.preservation import preserved
 from whynet.models.subject import Subject
 from whynet.training.builtin import builtin_module, builtin_names, load_builtin
 
@@ -63,17 +65,19 @@ def load_subject(
         values, hashes, notes = _builtin(request, announce, progress)
     else:
         values, hashes, notes = _own(request, announce)
-    module = values.pop("module")
-    subject = Subject(
-        module,
-        **values,
-        name=name or _display_name(request.target),
-        output=request.output,
-        device=device,
-        dtype=dtype,
-        batch_size=request.batch_size,
-        notes=tuple(notes),
-    )
+    try:
+        subject = Subject(
+            values.pop("module"),
+            **values,
+            name=name or _display_name(request.target),
+            output=request.output,
+            device=device,
+            dtype=dtype,
+            batch_size=request.batch_size,
+            notes=tuple(notes),
+        )
+    except InputError as error:
+        raise InputError(_as_option(error.argument), error.found, error.wanted) from error
     if request.memory is not None:
         rows = affordable_batch(subject, parse_bytes(request.memory))
         if rows < subject.batch_size:
@@ -108,14 +112,14 @@ def _builtin(
     notes: list[str] = []
     state = None
     if request.weights is not None:
-        blank = builtin_module(request.target).build()
+        blank = _blank(request.target)
         notes += load_weights(request.weights, blank, "--weights")
         hashes["weights"] = _file_hash(request.weights)
         state = blank.state_dict()
     built = load_builtin(request.target, progress=progress, module_state=state)
     initial: Any = built.initial_state
     if request.init_weights is not None:
-        blank = builtin_module(request.target).build()
+        blank = _blank(request.target)
         notes += load_weights(request.init_weights, blank, "--init-weights")
         hashes["init_weights"] = _file_hash(request.init_weights)
         initial = blank.state_dict()
@@ -129,6 +133,12 @@ def _builtin(
     return values, hashes, [*built.notes, *notes]
 
 
+def _blank(name: str) -> nn.Module:
+    """Build a built-in network for weights to come, without moving the random generator."""
+    with preserved():
+        return builtin_module(name).build()
+
+
 def _own(request: Request, announce: Announce) -> tuple[dict[str, Any], dict[str, str], list[str]]:
     if not is_code(request.target) and not request.target.endswith((".py", ".pt", ".pth", ".ckpt")):
         near = difflib.get_close_matches(request.target, builtin_names(), n=1)
@@ -139,6 +149,8 @@ def _own(request: Request, announce: Announce) -> tuple[dict[str, Any], dict[str
             f"file.py:name, package.module:name, model.pt2, or one of "
             f"{', '.join(builtin_names())}{hint}",
         )
+    if request.train is None and request.test is None:
+        raise InputError("--test", "neither training nor test data", "at least one of the two")
     loaded = load_model(request.target, "TARGET", announce=announce)
     hashes, notes = {"target": loaded.sha256}, list(loaded.notes)
     initial = None
@@ -152,8 +164,6 @@ def _own(request: Request, announce: Announce) -> tuple[dict[str, Any], dict[str
         hashes["weights"] = _file_hash(request.weights)
     else:
         notes.append("No --weights were given: the network is examined as its code makes it.")
-    if request.train is None and request.test is None:
-        raise InputError("--test", "neither training nor test data", "at least one of the two")
     values: dict[str, Any] = {"module": loaded.module, "initial": initial}
     for role in ("train", "test"):
         reference = getattr(request, role)
@@ -165,6 +175,12 @@ def _own(request: Request, announce: Announce) -> tuple[dict[str, Any], dict[str
     if values["loss"].sha256:
         hashes["loss"] = values["loss"].sha256
     return values, hashes, notes
+
+
+def _as_option(argument: str) -> str:
+    """Call an argument of `Subject` as the command line does."""
+    field = {"model": "target", "initial": "init_weights"}.get(argument, argument)
+    return option(field) if field in vars(Request()) else argument
 
 
 def _display_name(target: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,9 @@ from whynet.core.comparison import compare
 from whynet.core.errors import InputError, StoreError
 from whynet.core.measurement import Measurement
 from whynet.examination.folder import (
+    HASHED,
     INITIAL_WEIGHTS,
+    RESULTS,
     WEIGHTS,
     file_hash,
     read_manifest,
@@ -23,6 +26,10 @@ from whynet.examination.folder import (
 from whynet.examination.manifest import Request, option
 from whynet.examination.source import Announce, load_subject
 from whynet.models.load.reference import is_code
+from whynet.models.subject import Subject
+
+Array = np.ndarray[Any, Any]
+Bounds = tuple[Any, Any]
 
 ROUND_OFF = {"float32": 1e-3, "float64": 1e-7}
 """Declared relative round-off of a recomputed number, by precision; half of iterated float32
@@ -66,6 +73,9 @@ def verify(
 ) -> tuple[Recomputed, ...]:
     """Recompute every number of an examination's folder without reading its results first.
 
+    The numbers of the network before training are recomputed where the folder has them. Report,
+    summary and weights must be the files whose hashes the manifest holds.
+
     Code named in the folder is never run: a target, data or a loss that are code must be named
     again by the caller, and their hashes must be the recorded ones.
 
@@ -88,28 +98,44 @@ def verify(
     """
     folder = Path(path)
     request = _request(folder, target=target, train=train, test=test, loss=loss)
-    subject = load_subject(request, announce=announce).subject
     names = [name for name in request.rounds if name in instruments()]
+    for name in names:
+        most, count = instruments()[name].metadata.rounds, request.rounds[name]
+        if not 1 <= count <= most:
+            raise StoreError("PATH", f"{count} rounds of {name}", f"1 to {most}, as were run")
+    subject = load_subject(request, announce=announce).subject
     found: dict[str, Measurement | str] = {}
     for index, name in enumerate(names):
         if progress:
             progress(name, index, len(names))
-        outcome = measure(name, subject, rounds=request.rounds[name], seed=request.seed)
-        found[name] = outcome if isinstance(outcome, Measurement) else outcome.reason
+        found[name] = _measured(name, subject, request.rounds[name], request.seed)
     recorded = read_results(folder)
     round_off = ROUND_OFF[str(subject.dtype).removeprefix("torch.")]
-    lost = [name for name in recorded if name not in found]
-    return tuple(
-        _held(
-            name, found.get(name, "this whynet has no such instrument"), recorded[name], round_off
-        )
-        for name in [*found, *lost]
-        if name in recorded or _missing(name)
-    )
+    for name in found:
+        if name not in recorded:
+            raise StoreError("PATH", f"no recorded numbers of {name!r}", "the folder as written")
+    unknown = "this whynet has no such instrument, or the manifest has no rounds of it"
+    results = [
+        _held(name, found.get(name, unknown), recorded[name], round_off)
+        for name in dict.fromkeys([*found, *recorded])
+    ]
+    for name, before in read_results(folder, "initial").items():
+        again: Measurement | str = "the network before training is not in this folder"
+        if subject.initial is not None and name in instruments():
+            again = _measured(name, subject.initial, 1, request.seed)
+        results.append(_held(f"{name}, before training", again, before, round_off))
+    if progress:
+        progress("", len(names), len(names))
+    return tuple(results)
 
 
-def _missing(name: str) -> bool:
-    raise StoreError("PATH", f"no recorded numbers of {name!r}", "the folder as it was written")
+def _measured(name: str, subject: Subject, rounds: int, seed: int) -> Measurement | str:
+    """Measure, or say why not; what raises here is a result as well."""
+    try:
+        outcome = measure(name, subject, rounds=rounds, seed=seed)
+    except Exception as error:  # noqa: BLE001 - one instrument's failure must not lose the others
+        return f"{type(error).__name__}: {error}"
+    return outcome if isinstance(outcome, Measurement) else outcome.reason
 
 
 def _request(folder: Path, **given: str | None) -> Request:
@@ -130,15 +156,33 @@ def _request(folder: Path, **given: str | None) -> Request:
         raise InputError(
             "TARGET", "an examination made in Python", "the network's reference, file.py:name"
         )
-    for role, name in (("weights", WEIGHTS), ("init_weights", INITIAL_WEIGHTS)):
-        changes[role] = str(folder / name) if (folder / name).is_file() else None
-    if changes["weights"] is None:
-        raise StoreError("PATH", f"a folder without {WEIGHTS}", "the folder as it was written")
-    if recorded.sha256.get("examined_weights") != file_hash(folder / WEIGHTS):
-        raise StoreError("PATH", f"{WEIGHTS} that were changed", "the weights as they were written")
-    own = ("weights", "init_weights", "examined_weights")
-    hashes = {role: digest for role, digest in recorded.sha256.items() if role not in own}
+    _check_files(folder, recorded)
+    kept = recorded.sha256
+    changes["weights"] = str(folder / WEIGHTS)
+    changes["init_weights"] = (
+        str(folder / INITIAL_WEIGHTS) if "examined_initial_weights" in kept else None
+    )
+    # The weights are those of the folder now, and were just checked.
+    hashes = {
+        role: digest
+        for role, digest in kept.items()
+        if role not in (*HASHED, "weights", "init_weights")
+    }
     return replace(recorded, **changes, sha256=hashes)  # type: ignore[arg-type]
+
+
+def _check_files(folder: Path, recorded: Request) -> None:
+    """Refuse a folder of which something is gone or was changed."""
+    roles = {"examined_weights", "report", "summary", *recorded.sha256} & set(HASHED)
+    wanted = "the folder as it was written"
+    for role in sorted(roles):
+        name = HASHED[role]
+        if not (folder / name).is_file():
+            raise StoreError("PATH", f"a folder without {name}", wanted)
+        if recorded.sha256.get(role) != file_hash(folder / name):
+            raise StoreError("PATH", f"a {name} that was changed", wanted)
+    if not (folder / RESULTS).is_dir():
+        raise StoreError("PATH", f"a folder without {RESULTS}", wanted)
 
 
 def _held(
@@ -150,19 +194,40 @@ def _held(
         joined = compare(found, recorded)
     except ValueError as error:
         return Recomputed(name, 0, (), 0.0, str(error))
-    moved, largest, count = [], 0.0, 0
+    moved, largest, count = [n for n in found.names if n not in recorded.names], 0.0, 0
     for quantity in recorded.names:
-        value = np.atleast_1d(joined[quantity]["measured"]).astype(float)
-        old = np.atleast_1d(joined[quantity]["predicted"]).astype(float)
-        low, high = (np.atleast_1d(b).astype(float) for b in recorded.bounds(quantity))
+        value = np.asarray(joined[quantity]["measured"].values, dtype=float)
+        old = np.asarray(joined[quantity]["predicted"].values, dtype=float)
         there = ~(np.isnan(value) & np.isnan(old))
         # Relative to the largest entry: small entries of a curve carry its round-off.
-        scale = float(np.abs(old[there]).max(initial=0.0))
+        finite = np.isfinite(old)
+        scale = float(np.abs(old[finite]).max(initial=0.0))
         slack = round_off * scale + 1e-12
-        outside = there & ~((value >= low - slack) & (value <= high + slack))
-        if outside.any():
+        same_kind = (
+            found.dataset[quantity].attrs["kind"] == recorded.dataset[quantity].attrs["kind"]
+        )
+        inside = _inside(value, old, found.bounds(quantity), recorded.bounds(quantity), slack)
+        if not same_kind or (there & ~inside).any():
             moved.append(quantity)
-        gap = np.abs(value - old)[there] / max(scale, 1e-300)
+        both = there & finite & np.isfinite(value)
+        gap = np.abs(value - old)[both] / max(scale, 1e-300)
         largest = max(largest, float(gap.max(initial=0.0)))
         count += int(there.sum())
     return Recomputed(name, count, tuple(moved), largest)
+
+
+def _inside(value: Array, old: Array, bounds: Bounds, old_bounds: Bounds, slack: float) -> Array:
+    """Say which entries stand: each number in the other's interval, and the ends close.
+
+    The second half keeps a recorded interval from being widened until everything lies in it: its
+    ends may be off by the width of the recomputed one, no more.
+    """
+    low, high = (np.asarray(b, dtype=float) for b in bounds)
+    old_low, old_high = (np.asarray(b, dtype=float) for b in old_bounds)
+    with np.errstate(invalid="ignore"):  # infinite ends
+        room = slack + np.where(np.isfinite(high - low), high - low, 0.0)
+        numbers = (value >= old_low - slack) & (value <= old_high + slack)
+        numbers &= (old >= low - slack) & (old <= high + slack)
+        ends = (low == old_low) | (np.abs(low - old_low) <= room)
+        ends &= (high == old_high) | (np.abs(high - old_high) <= room)
+    return np.asarray(numbers & ends)

@@ -33,11 +33,12 @@ def random_directions() -> ClosedForm:
         random = np.random.default_rng(seed_from("random-directions", draw))
         rows = random.integers(POPULATION, size=ROWS)
         width = len(biases)
-        module = nn.Sequential(nn.Linear(FEATURES, width), nn.ReLU(), nn.Linear(width, 2))
+        hidden, last = nn.Linear(FEATURES, width), nn.Linear(width, 2)
         with torch.no_grad():
-            module[0].weight.copy_(torch.tensor(weights))
-            module[0].bias.copy_(torch.tensor(biases))
-            module[2].weight.copy_(torch.tensor(random.standard_normal((2, width))))
+            hidden.weight.copy_(torch.tensor(weights))
+            hidden.bias.copy_(torch.tensor(biases))
+            last.weight.copy_(torch.tensor(random.standard_normal((2, width))))
+        module = nn.Sequential(hidden, nn.ReLU(), last)
         data = (torch.tensor(points[rows], dtype=dtype), torch.tensor(rows % 2))
         return Subject(module, train=data, dtype=dtype, name="random directions")
 

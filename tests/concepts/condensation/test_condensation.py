@@ -71,6 +71,7 @@ def test_a_condensed_network_is_told_so(
     assert "**4 of its 24** active hidden neurons are (nearly) distinct" in finding.numbers
     assert "before training there were 24" in finding.numbers
     assert "off it, neurons that look alike may differ" in finding.advice
+    assert "about 4 could do their work on these data" in finding.advice
     assert [reference.name for reference in finding.references] == [
         "random layers", "at initialization",
     ]  # fmt: skip

@@ -55,7 +55,7 @@ def test_scaled_copies_count_once(dtype: torch.dtype) -> None:
     scale = torch.tensor([0.3, 1.0, 20.0]).repeat(7)[:, None]
     weight = base.repeat_interleave(3, 0) * scale
     module = network(weight, bias.repeat_interleave(3) * scale[:, 0])
-    found = measured(subject(module, dtype=dtype).replaced(module, dtype))
+    found = measured(subject(module, dtype=dtype))
     assert found.values("width").tolist() == found.values("compared").tolist() == [21]
     assert found.values("distinct").tolist() == [[7, 7]]
     assert found.values("distinct_activities").tolist() == [[7, 7]]
@@ -193,22 +193,22 @@ def test_more_rounds_extend_the_draws_of_fewer() -> None:
 
 def test_random_layers_lie_inside_their_band() -> None:
     """A new random layer lies inside the band of 40 with probability at least 39/41."""
-    rows = gaussian(120, 3, seed=8) * torch.tensor([1.0, 0.5, 3.0])
-    inside = np.zeros(4)
-    seeds = 250
+    rows = gaussian(60, 3, seed=8) * torch.tensor([1.0, 0.5, 3.0])
+    inside = np.zeros(3)
+    seeds = 200
     for seed in range(seeds):
-        layer = gaussian(25, 4, seed=1000 + seed)
-        module = network(layer[:, :3], layer[:, 3], nn.Tanh)
-        found = measured(subject(module, rows), seed=seed)
-        ours = [*found.values("distinct")[0], found.values("distinct_total")[0]]
-        low, high = found.bounds("null_distinct")
-        low_total, high_total = found.bounds("null_distinct_total")
-        lows, highs = [*low[0], low_total[0]], [*high[0], high_total[0]]
-        inside[:3] += [a <= x <= b for a, x, b in zip(lows, ours, highs, strict=True)]
-        low, high = found.bounds("null_effective_rank")
-        cosines = directions.normalized(layer.double().numpy() @ _second(rows) @ layer.double().numpy().T)
-        inside[3] += low[0] <= directions.effective_rank(cosines) <= high[0]
-    assert (inside / seeds >= 0.915).all(), inside / seeds
+        layer = gaussian(16, 4, seed=1000 + seed)
+        found = measured(subject(network(layer[:, :3], layer[:, 3], nn.Tanh), rows), seed=seed)
+        weight = layer.double().numpy()
+        rank = directions.effective_rank(directions.normalized(weight @ _second(rows) @ weight.T))
+        low, high = (
+            np.array([*found.bounds("null_distinct")[end][0],
+                      found.bounds("null_effective_rank")[end][0]])
+            for end in (0, 1)
+        )  # fmt: skip
+        ours = np.array([*found.values("distinct")[0], rank])
+        inside += (low <= ours) & (ours <= high)
+    assert (inside >= 0.915 * seeds).all(), inside / seeds
 
 
 def _second(rows: Tensor) -> np.ndarray:
@@ -244,9 +244,7 @@ def test_theory_of_random_directions() -> None:
     np.testing.assert_allclose(
         random_directions.close_share([0.0, 0.5, 0.9], 3), [0.5, 0.25, 0.05]
     )  # Archimedes: uniform in three dimensions
-    np.testing.assert_allclose(
-        random_directions.close_share([0.5], 2), [np.arccos(0.5) / np.pi]
-    )
+    np.testing.assert_allclose(random_directions.close_share([0.5], 2), [np.arccos(0.5) / np.pi])
     generator = np.random.default_rng(2)
     shares, ranks = [], []
     for _ in range(300):
@@ -272,9 +270,8 @@ def test_theory_and_instrument_agree_on_isotropic_inputs() -> None:
     rank = predicted.estimate("effective_rank").value
     assert found.estimate("input_dimension", layer="0").value == pytest.approx(6)
     assert found.estimate("effective_rank", layer="0").value == pytest.approx(rank, rel=0.02)
-    np.testing.assert_allclose(
-        found.values("close_pairs", layer="0"), predicted.values("close_pairs"), rtol=0.3
-    )
+    share = found.estimate("close_pairs", layer="0", tolerance=0.95).value  # 42 pairs expected
+    assert share == pytest.approx(predicted.values("close_pairs")[0], rel=0.3)
 
 
 def test_theory_refuses_what_makes_no_sense() -> None:

@@ -114,20 +114,29 @@ def with_trace(state: State) -> State:
 
 
 def with_quadrature(state: State) -> State:
-    """Add one set of Lanczos quadratures, whose first moments are the trace samples."""
-    layout = state.operator.layout
-    left = state.operator.size - (0 if state.deflation is None else state.deflation.shape[1])
-    found = slq.lanczos_quadrature(
-        state.operator.matmat,
-        state.operator.size,
-        steps=max(1, min(QUADRATURE_STEPS, left)),
-        probes=PROBES,
-        seed=seed_from(state.key, state.seed, "quadrature", state.rounds),
-        deflation=state.deflation,
-        dtype=layout.dtype,
-        device=layout.device,
-        # Sixteen steps lose no orthogonality that a smoothed density would show.
-        reorthogonalize=False,
+    """Add one set of Lanczos quadratures, whose first moments are the trace samples.
+
+    Bases are reorthogonalized: without that, float32 loses them within 16 steps on networks whose
+    spectrum is mostly zero. Only as many probes run together as their bases leave room for.
+    """
+    layout, size = state.operator.layout, state.operator.size
+    left = size - (0 if state.deflation is None else state.deflation.shape[1])
+    steps = max(1, min(QUADRATURE_STEPS, left))
+    together = max(1, min(PROBES, BASIS_NUMBERS // (steps * size)))
+    found = slq.join(
+        [
+            slq.lanczos_quadrature(
+                state.operator.matmat,
+                size,
+                steps=steps,
+                probes=min(together, PROBES - first),
+                seed=seed_from(state.key, state.seed, "quadrature", state.rounds, first),
+                deflation=state.deflation,
+                dtype=layout.dtype,
+                device=layout.device,
+            )
+            for first in range(0, PROBES, together)
+        ]
     )
     return replace(
         state,

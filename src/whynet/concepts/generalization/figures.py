@@ -66,7 +66,9 @@ def margin_curves(
         color = f"C{index}"
         axes.fill_between(100 * levels, bounds[0], bounds[1], color=color, alpha=0.2, linewidth=0)
         axes.plot(100 * levels, values, "o-", color=color, markersize=3.5)
-        _end_label(axes, 100 * float(levels[-1]), float(values[-1]), name, color)
+        # Neighboring curves end close together: their names step aside, up and down.
+        shift = 6 if values[-1] == max(float(v[-1]) for _, v, _ in curves) else -6
+        _end_label(axes, 100 * float(levels[-1]), float(values[-1]), name, color, shift)
     axes.axhline(0, color="0.3", linewidth=0.8)
     axes.annotate(
         "errors lie below",
@@ -122,5 +124,6 @@ def reliability(
     axes.set_ylabel("share right (%)")
 
 
-def _end_label(axes: Axes, x: float, y: float, text: str, color: str) -> None:
-    axes.annotate(text, (x, y), xytext=(6, 0), textcoords="offset points", va="center", color=color)
+def _end_label(axes: Axes, x: float, y: float, text: str, color: str, shift: int) -> None:
+    place = {"xytext": (6, shift), "textcoords": "offset points"}
+    axes.annotate(text, (x, y), va="center", color=color, **place)

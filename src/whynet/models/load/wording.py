@@ -5,17 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from whynet.core import plain_text
+
 
 def printable(text: str, limit: int = 200) -> str:
-    """Return `text` on one line, control and direction characters escaped, cut at `limit`.
+    r"""Return `text` fit for the middle of a sentence: one printable line without a final stop.
 
-    >>> printable("a" + chr(10) + "b" + chr(27) + "[31m")
+    >>> printable("a" + chr(10) + "b" + chr(27) + "[31m.")
     'a b\\x1b[31m'
     """
-    text = text[: 4 * limit]
-    line = " ".join(text.split())
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
-    return (line if len(line) <= limit else line[: limit - 1] + "…").rstrip(". ")
+    return plain_text.printable(text, limit).rstrip(". ")
 
 
 def quoted(name: object, limit: int = 80) -> str:

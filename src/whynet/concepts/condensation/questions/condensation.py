@@ -123,9 +123,7 @@ def _condensed(measured: Measurement, initial: Measurement | None) -> tuple[Find
             f"{_count(null.low)} to {_count(null.high)}"
             + (f", before training there were {_count(references[-1].low)}" if initial else "")
             + f".{opposite}",
-            advice=f"A network with {_count(distinct.value)} hidden neurons could compute nearly "
-            "the same on these data: try training one, or merge the groups below. This was "
-            "measured on the data; off it, neurons that look alike may differ.",
+            advice=_advice(measured, distinct),
             estimate=distinct,
             label="distinct neurons",
             references=tuple(references),
@@ -134,6 +132,25 @@ def _condensed(measured: Measurement, initial: Measurement | None) -> tuple[Find
             instrument="neuron-similarity",
             cites=("luo2021", "zhou2022"),
         ),
+    )
+
+
+HOMOGENEOUS = frozenset({"relu", "leaky_relu", "prelu"})
+"""Activations that pass a positive factor through, so that a group of neurons acts as one."""
+
+
+def _advice(measured: Measurement, distinct: Estimate) -> str:
+    activations = {str(name) for name in measured.dataset["activation"].values}
+    caution = "This was measured on the data; off it, neurons that look alike may differ."
+    if activations <= HOMOGENEOUS:
+        return (
+            "Neurons of a group differ by a factor only, which their activation passes through: "
+            f"about {_count(distinct.value)} could do their work on these data. Try training a "
+            f"network of that size. {caution}"
+        )
+    return (
+        "Neurons of a group still differ in scale, which their activation bends: a smaller "
+        f"network may do as well, so try training one. {caution}"
     )
 
 

@@ -26,6 +26,9 @@ INSTRUMENT = Instrument(
 
 FOLDS = 5
 BINS = 10
+SURE, SUSPECTS = 0.9, 10
+"""Confidence from which a prediction counts as sure, and how many sure mistakes are named."""
+
 _TEMPERATURES = (1e-3, 1e3)
 
 
@@ -93,8 +96,41 @@ def advance(state: State) -> State:
             )
         ),
     }
+    quantities |= _sure(confidence, right)
     reliability, bins = _reliability(confidence, right)
     return State(logits, labels, quantities | reliability, bins)
+
+
+def _sure(confidence: np.ndarray, right: np.ndarray) -> dict[str, Quantity]:
+    """Count mistakes among sure predictions, and name the rows of the surest ones."""
+    sure = confidence >= SURE
+    if not sure.any():
+        return {}
+    wrong = np.flatnonzero(sure & (right == 0))
+    order = wrong[np.argsort(-confidence[wrong], kind="stable")][:SUSPECTS]
+    rows = np.full(SUSPECTS, np.nan)
+    rows[: len(order)] = order
+    return {
+        "sure_mistakes": Quantity.from_estimate(
+            intervals.proportion(
+                len(wrong),
+                int(sure.sum()),
+                over="examples",
+                how=f"share wrong among predictions of confidence {SURE} and more, Clopper-Pearson",
+            )
+        ),
+        "sure_mistakes_promised": Quantity(
+            float((1 - confidence[sure]).mean()),
+            unit="fraction",
+            how="share wrong that their confidence allows for",
+        ),
+        "surest_mistakes": Quantity(
+            rows,
+            dims=("place",),
+            how="test rows of the surest mistakes, the surest first",
+            missing="there are fewer of them",
+        ),
+    }
 
 
 def temperature(logits: np.ndarray, labels: np.ndarray) -> Estimate:

@@ -34,8 +34,8 @@ def ask(results: Results) -> Panel:
     measured: Measurement = results.measured["calibration"]
     over = measured.estimate("overconfidence")
     temperature = measured.estimate("temperature")
-    finding = _finding(measured)
-    if finding:
+    finding = (*_finding(measured), *_sure_finding(measured))
+    if finding and finding[0].key == "calibration":
         lead = finding[0].numbers.replace("**", "")
     elif over.low <= 0 <= over.high:
         lead = (
@@ -55,8 +55,11 @@ def ask(results: Results) -> Panel:
             ("loss", "log-loss"),
             ("loss_at_temperature", "log-loss at a temperature fitted on other rows"),
             ("loss_saved", "saved by it, paired"),
+            ("sure_mistakes", "wrong among predictions of at least 90 % confidence"),
+            ("sure_mistakes_promised", "as many as their confidence allows for"),
             ("calibration_error", "expected calibration error (plug-in, biased upward)"),
         )
+        if name in measured.names
     )
     return Panel(
         lead=lead,
@@ -100,6 +103,34 @@ def _finding(measured: Measurement) -> tuple[Finding, ...]:
             importance=min(0.8, 0.5 + 0.6 * share),
             instrument="calibration",
             cites=("guo2017", "kumar2019"),
+        ),
+    )
+
+
+def _sure_finding(measured: Measurement) -> tuple[Finding, ...]:
+    """Sure predictions that fail more often than their confidence allows for."""
+    if "sure_mistakes" not in measured.names:
+        return ()
+    share = measured.estimate("sure_mistakes")
+    promised = measured.estimate("sure_mistakes_promised").value
+    if share.low <= promised:
+        return ()
+    rows = [str(int(row)) for row in measured.values("surest_mistakes") if not np.isnan(row)]
+    return (
+        Finding(
+            key="sure_mistakes",
+            headline="Where it is sure, it is wrong more often than it says.",
+            numbers=f"Of its predictions with a confidence of at least 90 %, "
+            f"**{format_interval(share)}** are wrong; their confidence allows for "
+            f"{format_number(promised, 'fraction')}.",
+            advice=f"Look at these test rows first, counted from 0: {', '.join(rows)}. Wrong "
+            "labels and inputs of another kind gather there.",
+            estimate=share,
+            label="sure and wrong",
+            references=(Reference("as it says", promised, promised),),
+            importance=0.65,
+            instrument="calibration",
+            cites=("guo2017",),
         ),
     )
 

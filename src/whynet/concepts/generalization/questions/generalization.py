@@ -92,10 +92,18 @@ def _finding(results: Results, fit: Measurement, score: str) -> Finding:
         estimate=test,
         label="this network",
         references=references,
+        axis=_axis(test, references) if score == "accuracy" else None,
         importance=importance,
         instrument="fit",
         cites=("zhang2017", "clopper1934"),
     )
+
+
+def _axis(test: Estimate, references: tuple[Reference, ...]) -> tuple[float, float]:
+    """Zoom in on the network and the cheap models; the untrained network may lie off the axis."""
+    near = [r.low for r in references if r.name != "at initialization"]
+    lowest = min([test.low, *near])
+    return max(0.0, round(lowest - 0.25 * (1 - lowest), 2) - 0.01), 1.0
 
 
 def _verdict(

@@ -120,8 +120,10 @@ def _pairs(state: State, generator: np.random.Generator) -> dict[str, np.ndarray
 
 
 def _distinct(state: State, pairs: np.ndarray) -> np.ndarray:
+    if len(pairs) == 0:
+        return pairs
     gap = (state.inputs[pairs[:, 0]] - state.inputs[pairs[:, 1]]).reshape(len(pairs), -1)
-    return np.asarray(pairs[(gap != 0).any(1).numpy()]) if len(pairs) else pairs
+    return np.asarray(pairs[(gap != 0).any(1).numpy()])
 
 
 def _count(state: State, rows: np.ndarray, pieces: SegmentPieces) -> Counts:

@@ -142,7 +142,7 @@ def data_scale(subject: Subject) -> float:
         count = total
     deviation = (square / count).sqrt()
     varying = deviation[deviation > 1e-6 * deviation.max()]
-    return 4 * float(varying.median()) if len(varying) else 0.0
+    return 4 * float(np.median(varying.numpy())) if len(varying) else 0.0
 
 
 def advance(state: State) -> State:
@@ -178,6 +178,7 @@ def _first(state: State) -> State:
             for change in drawn.unbind(1):
                 hit = _wrong(subject, _clipped(setting, x, x + radius * change, radius), labels)
                 noise[rows[hit]] = place
+                falls[rows[hit]] = np.minimum(falls[rows[hit]], place)
         for one in (falls, fgsm, noise):
             one[rows[wrong]] = -1
     return replace(state, falls=falls, falls_fgsm=fgsm, falls_noise=noise)

@@ -140,13 +140,17 @@ def median(values: np.ndarray, level: float = 0.95) -> Estimate:
     """Median with the distribution-free interval of two order statistics.
 
     Ranks enclose a Binomial(n, 1/2) count with probability at least `level`; with too few values
-    for that, the bounds are the extremes and the kind is `indicative`.
+    for that, the bounds are the extremes and the kind is `indicative`. Not a number where the
+    middle of the values is infinite.
     """
     ordered, n = np.sort(values), len(values)
     low = int(stats.binom.ppf((1 - level) / 2, n, 0.5)) - 1
     high = int(stats.binom.ppf((1 + level) / 2, n, 0.5))
     enclosed = low >= 0 and high < n
-    middle = float(np.median(ordered))
+    lower, upper = float(ordered[(n - 1) // 2]), float(ordered[n // 2])
+    if not np.isfinite([lower, upper]).all():
+        return Estimate(np.nan, np.nan, np.nan, "indicative", how="order statistics")
+    middle = (lower + upper) / 2
     return Estimate(
         middle,
         min(float(ordered[max(low, 0)]), middle),

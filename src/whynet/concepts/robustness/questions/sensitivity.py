@@ -41,9 +41,9 @@ def ask(results: Results) -> Panel:
     return Panel(
         lead=lead,
         method="Every entry of an input may change by at most a radius, within the range of the "
-        "data. The best of one step along the gradient, one step toward each wrong class and 40 "
-        "steps from 5 random starts counts; what falls at a radius falls at larger ones. Random "
-        "noise is the worst of 5 draws. Bars: Clopper–Pearson over examples.",
+        "data. The best of random noise, one step along the gradient, one step toward each wrong "
+        "class and 40 steps from 5 random starts counts; what falls at a radius falls at larger "
+        "ones. Random noise is the worst of 5 draws. Bars: Clopper–Pearson over examples.",
         figures=(_figure(measured),),
         tables=_tables(results, measured),
         assumptions=(
