@@ -143,7 +143,7 @@ def test_data_come_in_many_forms(shell: Shell, form: str) -> None:
         columns = {name: x[:, i] for i, name in enumerate("abcd")} | {"label": y}
         parquet.write_table(arrow.table(columns), "t.parquet")
     found = json.loads(shell.good("measure", "fit", *OWN[:3], *words, "--json"))
-    assert found["accuracy.test"]["value"] > 0.2
+    assert 0 < found["accuracy.test"]["value"] < 1
     if form != "python":
         reference = json.loads(
             shell.good("measure", "fit", *OWN[:3], "--test", "test.npz", "--json")
@@ -151,6 +151,7 @@ def test_data_come_in_many_forms(shell: Shell, form: str) -> None:
         assert found == reference
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of torch about its own exported programs
 def test_an_exported_network_a_loss_and_an_entry_of_ones_own(shell: Shell) -> None:
     from safetensors.torch import load_file
     from torch import nn

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -95,8 +97,6 @@ def test_every_folder_of_python_files_is_a_package() -> None:
 
 
 def test_constraints_pin_every_requirement() -> None:
-    import tomllib
-
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"].values()
     wanted = [*project["dependencies"], *(name for extra in extras for name in extra)]
@@ -106,6 +106,13 @@ def test_constraints_pin_every_requirement() -> None:
         if "==" in line
     }
     assert {_name(requirement) for requirement in wanted} <= pinned
+
+
+def test_the_environment_is_the_pinned_one() -> None:
+    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            name, _, pinned = line.partition("==")
+            assert version(name).split("+")[0] == pinned, name
 
 
 def _name(requirement: str) -> str:

@@ -60,14 +60,16 @@ def run(arguments: argparse.Namespace) -> int:
     from whynet.cli.progress import bars
     from whynet.cli.request import named_as_options, request_from
     from whynet.examination.conditions import check_keys, judge, parse_condition
+
+    # All that can be known to be wrong is found before anything is loaded or computed, and
+    # what needs no torch before torch is imported.
+    request = request_from(arguments)
+    conditions = tuple(parse_condition(text) for text in arguments.fail_on)
     from whynet.examination.examine import choose
     from whynet.examination.folder import check_out, save
     from whynet.examination.manifest import examine_command
     from whynet.examination.summary import numbers
 
-    # All that can be known to be wrong is found before anything is loaded or computed.
-    request = request_from(arguments)
-    conditions = tuple(parse_condition(text) for text in arguments.fail_on)
     with named_as_options():
         check_keys(conditions, choose(request.only, request.skip, request.rounds)[1])
     folder = check_out(arguments.out)

@@ -8,6 +8,7 @@ import re
 from typing import NoReturn
 
 from whynet.core.errors import InputError
+from whynet.core.plain_text import printable
 
 
 class Parser(argparse.ArgumentParser):
@@ -35,9 +36,12 @@ class Parser(argparse.ArgumentParser):
             known = [word.strip(" '") for word in choice[3].split(",")]
             near = difflib.get_close_matches(choice[2].strip("'"), known, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise InputError(choice[1], choice[2], f"one of {', '.join(known)}{hint}")
+            raise InputError(
+                choice[1], printable(choice[2], 80), f"one of {', '.join(known)}{hint}"
+            )
         if value := re.match(r"argument (\S+): invalid \w+ value: (.+)", message):
-            raise InputError(value[1].split("/")[0], value[2], "a whole number")
+            found = printable(value[2], 80)
+            raise InputError(value[1].split("/")[0], found, "a whole number")
         if empty := re.match(r"argument (\S+): expected (at least )?one argument", message):
             raise InputError(empty[1].split("/")[0], "no value", f"one, see `{self.prog} --help`")
         if other := re.match(r"argument (\S+): (.+)", message):

@@ -98,7 +98,7 @@ class Figure:
         draw: draws on the figure it is given; data in, axes out.
         caption: what is drawn, and over what the bars are.
         alt: what a reader who cannot see the picture should know.
-        height: height in inches at a width of 7 inches.
+        height: height in inches at a width of 5.4 inches.
 
     """
 
@@ -106,7 +106,7 @@ class Figure:
     draw: Callable[[MatplotlibFigure], None]
     caption: str
     alt: str
-    height: float = 3.2
+    height: float = 2.7
 
 
 Cell = str | Estimate

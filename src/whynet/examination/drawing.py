@@ -24,7 +24,7 @@ from whynet.core.question import Figure
 from whynet.examination.report import Report
 from whynet.examination.words import slug, visible
 
-WIDTH = 7.0
+WIDTH = 5.4
 """Inches; every figure of a report has this width."""
 
 

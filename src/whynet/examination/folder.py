@@ -6,6 +6,7 @@ import ctypes
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -41,6 +42,9 @@ HASHED = {
     "summary": SUMMARY,
 }
 """Files whose SHA-256 the manifest holds, by their role there."""
+
+MOST_NUMBERS = 2**27
+"""In the arrays of a folder that is read: it may come from anyone."""
 
 
 def check_out(path: str | Path, argument: str = "--out") -> Path:
@@ -244,7 +248,8 @@ def read_results(path: Path, view: str = "trained") -> dict[str, Measurement]:
     """
     place = path / RESULTS
     try:
-        with xr.open_datatree(place, engine="zarr", consolidated=False) as store:
+        _check_sizes(place)
+        with xr.open_datatree(place, engine="zarr", consolidated=False, zarr_format=3) as store:
             if view not in store.children:
                 return {}
             return {
@@ -257,6 +262,18 @@ def read_results(path: Path, view: str = "trained") -> dict[str, Measurement]:
             f"{RESULTS} that cannot be read ({type(error).__name__}: {error})",
             "the folder as the examination wrote it",
         ) from error
+
+
+def _check_sizes(place: Path) -> None:
+    """Refuse arrays far larger than measurements are, before any is given memory."""
+    held = 0
+    for file in sorted(place.rglob("zarr.json")):
+        about = json.loads(file.read_bytes())
+        if about["node_type"] == "array":
+            chunk = about["chunk_grid"]["configuration"]["chunk_shape"]
+            held += max(math.prod(about["shape"]), math.prod(chunk))
+    if held > MOST_NUMBERS:
+        raise ValueError(f"{held:,} numbers, of at most {MOST_NUMBERS:,}")
 
 
 def read_cites(path: Path) -> set[str]:

@@ -171,7 +171,9 @@ def _own(request: Request, announce: Announce) -> tuple[dict[str, Any], dict[str
             values[role] = load_data(
                 reference, argument=option(role), target=request.target_column, announce=announce
             )
-    values["loss"] = load_loss(request.loss or "cross_entropy", announce=announce)
+    values["loss"] = load_loss(
+        request.loss or "cross_entropy", announce=announce, argument="--loss"
+    )
     if values["loss"].sha256:
         hashes["loss"] = values["loss"].sha256
     return values, hashes, notes

@@ -98,17 +98,33 @@ def verify(
     """
     folder = Path(path)
     request = _request(folder, target=target, train=train, test=test, loss=loss)
-    names = [name for name in request.rounds if name in instruments()]
-    for name in names:
-        most, count = instruments()[name].metadata.rounds, request.rounds[name]
-        if not 1 <= count <= most:
-            raise StoreError("PATH", f"{count} rounds of {name}", f"1 to {most}, as were run")
+    names = _recomputable(request)
     subject = load_subject(request, announce=announce).subject
     found: dict[str, Measurement | str] = {}
     for index, name in enumerate(names):
         if progress:
             progress(name, index, len(names))
         found[name] = _measured(name, subject, request.rounds[name], request.seed)
+    results = _compared(folder, subject, found, request.seed)
+    if progress:
+        progress("", len(names), len(names))
+    return results
+
+
+def _recomputable(request: Request) -> list[str]:
+    """Return the recorded instruments that this whynet has, their rounds checked."""
+    names = [name for name in request.rounds if name in instruments()]
+    for name in names:
+        most, count = instruments()[name].metadata.rounds, request.rounds[name]
+        if not 1 <= count <= most:
+            raise StoreError("PATH", f"{count} rounds of {name}", f"1 to {most}, as were run")
+    return names
+
+
+def _compared(
+    folder: Path, subject: Subject, found: dict[str, Measurement | str], seed: int
+) -> tuple[Recomputed, ...]:
+    """Read the recorded numbers and put the recomputed ones beside them."""
     recorded = read_results(folder)
     round_off = ROUND_OFF[str(subject.dtype).removeprefix("torch.")]
     for name in found:
@@ -117,15 +133,13 @@ def verify(
     unknown = "this whynet has no such instrument, or the manifest has no rounds of it"
     results = [
         _held(name, found.get(name, unknown), recorded[name], round_off)
-        for name in dict.fromkeys([*found, *recorded])
+        for name in (*found, *sorted(recorded.keys() - found.keys()))
     ]
-    for name, before in read_results(folder, "initial").items():
+    for name, before in sorted(read_results(folder, "initial").items()):
         again: Measurement | str = "the network before training is not in this folder"
         if subject.initial is not None and name in instruments():
-            again = _measured(name, subject.initial, 1, request.seed)
+            again = _measured(name, subject.initial, 1, seed)
         results.append(_held(f"{name}, before training", again, before, round_off))
-    if progress:
-        progress("", len(names), len(names))
     return tuple(results)
 
 
@@ -194,14 +208,17 @@ def _held(
         joined = compare(found, recorded)
     except ValueError as error:
         return Recomputed(name, 0, (), 0.0, str(error))
-    moved, largest, count = [n for n in found.names if n not in recorded.names], 0.0, 0
-    for quantity in recorded.names:
+    moved, largest, count = [], 0.0, 0
+    for quantity in found.names:
+        if quantity not in joined:
+            moved.append(quantity)
+            continue
         value = np.asarray(joined[quantity]["measured"].values, dtype=float)
         old = np.asarray(joined[quantity]["predicted"].values, dtype=float)
         there = ~(np.isnan(value) & np.isnan(old))
         # Relative to the largest entry: small entries of a curve carry its round-off.
-        finite = np.isfinite(old)
-        scale = float(np.abs(old[finite]).max(initial=0.0))
+        finite = np.isfinite(value)
+        scale = float(np.abs(value[finite]).max(initial=0.0))
         slack = round_off * scale + 1e-12
         same_kind = (
             found.dataset[quantity].attrs["kind"] == recorded.dataset[quantity].attrs["kind"]
@@ -209,7 +226,7 @@ def _held(
         inside = _inside(value, old, found.bounds(quantity), recorded.bounds(quantity), slack)
         if not same_kind or (there & ~inside).any():
             moved.append(quantity)
-        both = there & finite & np.isfinite(value)
+        both = there & finite & np.isfinite(old)
         gap = np.abs(value - old)[both] / max(scale, 1e-300)
         largest = max(largest, float(gap.max(initial=0.0)))
         count += int(there.sum())

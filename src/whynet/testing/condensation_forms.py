@@ -68,7 +68,7 @@ def neurons() -> tuple[np.ndarray, np.ndarray]:
     copies *= generator.uniform(0.5, 2.0, (len(copies), 1))
     others = 0.5 * generator.standard_normal((DEAD + LINEAR, FEATURES + 1))
     others[:, -1] = [-_FAR] * DEAD + [_FAR] * LINEAR
-    rows = generator.permutation(np.concatenate([copies, others]))
+    rows = generator.permutation(np.concatenate([copies, others])).astype(np.float32).astype(float)
     return rows[:, :-1], rows[:, -1]
 
 

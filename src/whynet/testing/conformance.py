@@ -7,6 +7,7 @@ with a sentence. `make_subject(dtype, batch_size)` makes the same subject anew e
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 
 from whynet.concepts.measuring import begin
 from whynet.core.citations import bibliography
+from whynet.core.estimate import Estimate
 from whynet.core.instrument import InstrumentModule
 from whynet.core.measurement import Measurement
 from whynet.core.outcome import NotApplicable
@@ -133,14 +135,39 @@ CHECKS: Mapping[str, Callable[..., None]] = {
 """Checks on an instrument and a subject; `check_metadata` and `coverage` stand beside them."""
 
 
+@dataclass(frozen=True)
+class Coverage:
+    """How often the intervals of one quantity held the truth.
+
+    Attributes:
+        kind: what they are called; `indicative` ones are left out where others claim more.
+        draws: how many claimed that.
+        hits: how many of these held the truth.
+        level: what they claim.
+
+    """
+
+    kind: str
+    draws: int = 0
+    hits: int = 0
+    level: float = 0.95
+
+    @property
+    def share(self) -> float:
+        """Share of the intervals that held the truth."""
+        return self.hits / self.draws
+
+
 def coverage(
     module: InstrumentModule,
     instrument: str,
     form: ClosedForm,
     dtype: torch.dtype,
     draws: range,
-) -> dict[str, tuple[float, str]]:
+) -> dict[str, Coverage]:
     """Measure how often intervals hold the truth of a closed form.
+
+    Bounds are widened by round-off alone: 1000 times that of the precision, relative to the truth.
 
     Args:
         module: the instrument's file.
@@ -150,26 +177,32 @@ def coverage(
         draws: numbers of the draws, of examples or of the instrument's seed.
 
     Returns:
-        Quantity with labels to the share of draws whose interval holds the truth, and the kind.
+        Quantity with labels to how often it held the truth.
 
     """
-    truth = form.truth[instrument]
-    hits = dict.fromkeys(truth, 0)
-    kinds: dict[Any, str] = {}
+    found: dict[str, Coverage] = {}
     fixed = None if form.over_examples else form.subject(dtype, 0)
     for draw in draws:
         subject = fixed or form.subject(dtype, draw)
         outcome = run_once(module, subject, 0 if form.over_examples else draw)
         assert isinstance(outcome, Measurement), f"refused its closed form: {outcome}"
+        truth = {**form.truth[instrument], **form.of_draw(instrument, draw)}
         for key, value in truth.items():
             estimate = outcome.estimate(key[0], **dict(key[1]))
-            slack = TOLERANCE[dtype] * abs(value) if estimate.kind == "exact" else 1e-9
-            hits[key] += estimate.low - slack <= value <= estimate.high + slack
-            kinds[key] = estimate.kind
-    return {
-        " ".join([key[0], *(str(label) for _, label in key[1])]): (hit / len(draws), kinds[key])
-        for key, hit in hits.items()
-    }
+            slack = 1000 * torch.finfo(dtype).eps * abs(value) + 1e-9
+            hit = estimate.low - slack <= value <= estimate.high + slack
+            name = " ".join([key[0], *(str(label) for _, label in key[1])])
+            found[name] = _counted(found.get(name), estimate, hit)
+    return found
+
+
+def _counted(before: Coverage | None, estimate: Estimate, hit: bool) -> Coverage:
+    """Add one draw; the first that claims more than `indicative` ends the count of those."""
+    if before is None or (before.kind == "indicative" != estimate.kind):
+        before = Coverage(estimate.kind, level=estimate.level)
+    if before.kind != estimate.kind:
+        return before
+    return replace(before, draws=before.draws + 1, hits=before.hits + hit)
 
 
 def _same(first: Any, second: Any, tolerance: float, what: str) -> None:

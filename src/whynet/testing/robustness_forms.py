@@ -91,6 +91,8 @@ def _population() -> Population:
     weight = np.zeros((CLASSES, FEATURES + 1))
     weight[:, :-1] = generator.standard_normal((CLASSES, FEATURES))
     bias = 0.3 * generator.standard_normal(CLASSES)
+    # Rounded, so that a network in float32 has exactly these.
+    weight, bias = weight.astype(np.float32).astype(float), bias.astype(np.float32).astype(float)
     points = generator.standard_normal((2 * POPULATION, FEATURES + 1))
     points[:, -1] = np.where(points[:, -1] > 0, 100.0, -100.0)
     noise = 0.7 * generator.standard_normal((len(points), CLASSES))

@@ -57,7 +57,7 @@ def distinct_neurons(figure: Figure, rows: Sequence[LayerDots]) -> None:
                 "D",
                 markerfacecolor="none",
                 color="0.35",
-                markersize=7,
+                markersize=5.5,
                 label="at initialization" if position == 0 else None,
             )
         axes.plot(
@@ -65,7 +65,7 @@ def distinct_neurons(figure: Figure, rows: Sequence[LayerDots]) -> None:
             position,
             "o",
             color="C0",
-            markersize=6,
+            markersize=5,
             label="this network" if position == 0 else None,
         )
     axes.set_yticks(

@@ -27,6 +27,9 @@ LANCZOS_STEPS, TOP, PROBES, QUADRATURE_STEPS = 40, 8, 30, 16
 CONVERGED = 1e-3
 """Residual over eigenvalue below which a Ritz vector is removed exactly from the bulk."""
 
+BASIS_NUMBERS = 2**26
+"""Numbers that the Lanczos bases of the probes that run together may hold."""
+
 
 @dataclass(frozen=True)
 class State:
@@ -184,7 +187,8 @@ def density(state: State) -> tuple[dict[str, Quantity], np.ndarray]:
         band.low,
         band.high,
         dims=("place",),
-        kind=band.kind,
+        # On networks the band covers half of the true curve: too few steps for what is near zero.
+        kind="indicative",
         level=band.level,
         unit="per unit of asinh",
         how=f"{band.how}, {QUADRATURE_STEPS} steps a probe; the bias of "

@@ -32,7 +32,7 @@ def forest(figure: Figure, rows: Sequence[tuple[str, Estimate, bool]], label: st
             linewidth=2.5,
             solid_capstyle="butt",
         )
-        axes.plot(scale * estimate.value, position, "o", color=color, markersize=6)
+        axes.plot(scale * estimate.value, position, "o", color=color, markersize=5)
         axes.annotate(
             name,
             (0, position),
@@ -125,5 +125,6 @@ def reliability(
 
 
 def _end_label(axes: Axes, x: float, y: float, text: str, color: str, shift: int) -> None:
-    place = {"xytext": (6, shift), "textcoords": "offset points"}
-    axes.annotate(text, (x, y), va="center", color=color, **place)
+    axes.annotate(
+        text, (x, y), xytext=(6, shift), textcoords="offset points", va="center", color=color
+    )

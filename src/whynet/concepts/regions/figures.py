@@ -56,7 +56,7 @@ def counts(figure: Figure, rows: Sequence[tuple[str, Estimate, Estimate | None]]
                 linewidth=2.5,
                 solid_capstyle="butt",
             )
-            axes.plot(estimate.value, place + shift, "o", color=color, markersize=6)
+            axes.plot(estimate.value, place + shift, "o", color=color, markersize=5)
             axes.annotate(
                 f"{word} {estimate.value:.1f}",
                 (estimate.high, place + shift),

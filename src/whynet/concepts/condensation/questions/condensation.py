@@ -235,7 +235,7 @@ def _figures(measured: Measurement, initial: Measurement | None) -> tuple[Figure
         "Distinct directions of each layer, of its active units. Grey bars: 95 % of random layers "
         "on the same inputs. Diamonds: before training.",
         "; ".join(f"{row.name}: {row.distinct} of {row.compared} distinct" for row in rows),
-        height=1.1 + 0.5 * len(rows),
+        height=0.95 + 0.42 * len(rows),
     )
     if len(matrix) < 2:
         return (dots,)
@@ -247,7 +247,7 @@ def _figures(measured: Measurement, initial: Measurement | None) -> tuple[Figure
             f"Cosines between the {len(matrix)} neurons shown of layer {layer}, the most condensed "
             "one, ordered by group (at most 256 are shown).",
             f"{100 * close:.1f} % of the pairs of neurons have a cosine above {TOLERANCE:g}.",
-            height=4.6,
+            height=3.6,
         ),
     )
 

@@ -112,8 +112,8 @@ def _figures(hessian: Measurement, newton: Measurement | None) -> tuple[Figure, 
                 threshold=float(hessian.values("threshold")),
                 outliers=[float(v) for v in top if v > 0],
             ),
-            "Spectral density of the Hessian of the training loss, smoothed. Band: 95 % over "
-            f"probes. Marks: the {len(top)} largest eigenvalues.",
+            "Spectral density of the Hessian of the training loss, smoothed. Band: over probes; "
+            f"the bias of finite Lanczos steps is not in it. Marks: the {len(top)} largest eigenvalues.",
             f"Most eigenvalues lie near zero; the largest is {top[0]:.3g}.",
         ),
         Figure(
@@ -124,7 +124,7 @@ def _figures(hessian: Measurement, newton: Measurement | None) -> tuple[Figure, 
             "; ".join(
                 f"{name}: " + ", ".join(f"{v.value:.3g}" for v in each) for name, each in series
             ),
-            height=2.6,
+            height=2.2,
         ),
     )
 
@@ -145,6 +145,8 @@ def _table(hessian: Measurement, newton: Measurement | None) -> Table:
     rows = []
     for name, words in names:
         if name in hessian.names:
-            other = newton.estimate(name) if newton is not None and name in newton.names else "—"
+            # The Gauss-Newton matrix has no negative eigenvalue: its smallest says nothing.
+            both = newton is not None and name in newton.names and name != "smallest"
+            other = newton.estimate(name) if newton is not None and both else "—"
             rows.append((words, hessian.estimate(name), other))
     return Table(("", "Hessian", "Gauss-Newton"), tuple(rows))

@@ -19,7 +19,7 @@ from whynet.core.estimate import Estimate
 from whynet.core.instrument import Instrument
 from whynet.core.measurement import Measurement, Quantity
 from whynet.core.outcome import NotApplicable
-from whynet.models.scores import has_one_label, labels_of
+from whynet.models.scores import IGNORED, has_one_label, labels_of
 from whynet.models.subject import Subject
 from whynet.numerics import intervals
 
@@ -61,9 +61,10 @@ def start(subject: Subject, seed: int) -> State | NotApplicable:
             f"cheap baseline (at most {MOST_FEATURES:,})."
         )
     if subject.loss.task != "regression":
-        labels = np.unique(_labels(subject, "train"))
-        if len(labels) < 2:
+        if len(np.unique(_labels(subject, "train"))) < 2:
             return NotApplicable("This does not apply: the training data hold one class only.")
+    elif not (np.ptp(_targets(subject, "test"), axis=0) > 0).any():
+        return NotApplicable("This does not apply: the targets of the test data do not vary.")
     return State(subject)
 
 
@@ -73,9 +74,10 @@ def advance(state: State) -> State:
     train_x, test_x = _features(subject, "train"), _features(subject, "test")
     if subject.loss.task == "regression":
         return _regression(subject, train_x, test_x)
-    train_y, test_y = _labels(subject, "train")[: len(train_x)], _labels(subject, "test")
+    train_y, test_y = _labels(subject, "train"), _labels(subject, "test")
     outputs, _ = subject.outputs("test")
-    own = (subject.loss.predictions(outputs).numpy().reshape(-1) == test_y).astype(float)
+    answers = subject.loss.predictions(outputs).numpy().reshape(-1)[_rows(subject, "test")]
+    own = (answers == test_y).astype(float)
     models = (
         make_pipeline(StandardScaler(), LogisticRegression(max_iter=300)),
         KNeighborsClassifier(1),
@@ -89,7 +91,7 @@ def advance(state: State) -> State:
 
 
 def _regression(subject: Subject, train_x: np.ndarray, test_x: np.ndarray) -> State:
-    train_y, test_y = _targets(subject, "train")[: len(train_x)], _targets(subject, "test")
+    train_y, test_y = _targets(subject, "train"), _targets(subject, "test")
     outputs, _ = subject.outputs("test")
     models = (
         make_pipeline(StandardScaler(), RidgeCV(np.logspace(-3, 3, 13))),
@@ -112,22 +114,34 @@ def _fitted(model: Any, x: np.ndarray, y: np.ndarray) -> Any:
         return model.fit(x, y)
 
 
+def _rows(subject: Subject, split: Any) -> np.ndarray:
+    """Rows that are scored; of the training data at most 20,000, evenly spread."""
+    outputs, targets = subject.outputs(split)
+    rows = np.arange(len(targets))
+    if subject.loss.task != "regression":
+        rows = rows[labels_of(targets, outputs, subject.loss).numpy().reshape(-1) != IGNORED]
+    if split == "train" and len(rows) > MOST_ROWS:
+        rows = rows[np.arange(MOST_ROWS) * len(rows) // MOST_ROWS]
+    return rows
+
+
 def _features(subject: Subject, split: Any) -> np.ndarray:
-    data = subject.examples(split)
-    rows = min(data.count, MOST_ROWS) if split == "train" else data.count
-    inputs, _ = data.take(range(rows))
+    rows = _rows(subject, split)
+    inputs, _ = subject.examples(split).take(rows)
     assert isinstance(inputs, Tensor)
-    return np.asarray(inputs.reshape(rows, -1).to("cpu").double().numpy())
+    return np.asarray(inputs.reshape(len(rows), -1).to("cpu").double().numpy())
 
 
 def _labels(subject: Subject, split: Any) -> np.ndarray:
     outputs, targets = subject.outputs(split)
-    return np.asarray(labels_of(targets, outputs, subject.loss).numpy().reshape(-1))
+    labels = labels_of(targets, outputs, subject.loss).numpy().reshape(-1)
+    return np.asarray(labels[_rows(subject, split)])
 
 
 def _targets(subject: Subject, split: Any) -> np.ndarray:
     _, targets = subject.outputs(split)
-    return np.asarray(targets.double().numpy().reshape(len(targets), -1))
+    flat = targets.double().numpy().reshape(len(targets), -1)
+    return np.asarray(flat[_rows(subject, split)])
 
 
 def read(state: State) -> Measurement:
@@ -152,7 +166,7 @@ def read(state: State) -> Measurement:
         cites=INSTRUMENT.cites,
         notes=()
         if state.subject.examples("train").count <= MOST_ROWS
-        else (f"The baselines were fitted on the first {MOST_ROWS:,} training rows.",),
+        else (f"The baselines were fitted on {MOST_ROWS:,} training rows, evenly spread.",),
     )
 
 

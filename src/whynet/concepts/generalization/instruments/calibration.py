@@ -11,7 +11,7 @@ from whynet.core.estimate import Estimate
 from whynet.core.instrument import Instrument
 from whynet.core.measurement import Measurement, Quantity
 from whynet.core.outcome import NotApplicable
-from whynet.models.scores import has_one_label, labels_of
+from whynet.models.scores import IGNORED, has_one_label, labels_of
 from whynet.models.subject import Subject
 from whynet.numerics import intervals
 
@@ -47,10 +47,11 @@ def start(subject: Subject, seed: int) -> State | NotApplicable:
     outputs, targets = subject.outputs("test")
     if not has_one_label(subject.loss, outputs):
         return NotApplicable("This does not apply: an example carries more than one label.")
-    if len(outputs) < 2 * FOLDS:
-        return NotApplicable(f"This does not apply: {len(outputs)} test rows are too few.")
     labels = labels_of(targets, outputs, subject.loss).numpy().reshape(-1)
-    logits = outputs.double().numpy()
+    scored = labels != IGNORED
+    labels, logits = labels[scored], outputs.double().numpy()[scored]
+    if len(labels) < 2 * FOLDS:
+        return NotApplicable(f"This does not apply: {len(labels)} test rows are too few.")
     if subject.loss.task == "binary classification":
         logits = np.stack([np.zeros(len(logits)), logits.reshape(-1)], axis=1)
     return State(logits, labels)
@@ -146,7 +147,7 @@ def temperature(logits: np.ndarray, labels: np.ndarray) -> Estimate:
         `indicative`.
 
     """
-    log_t = _fit(logits, labels)
+    log_t = np.log(_TEMPERATURES[0]) if _separated(logits, labels) else _fit(logits, labels)
     inverse = np.exp(-log_t)
     p = special.softmax(logits * inverse, axis=1)
     scaled = logits * inverse
@@ -169,6 +170,14 @@ def temperature(logits: np.ndarray, labels: np.ndarray) -> Estimate:
     )
 
 
+def _separated(logits: np.ndarray, labels: np.ndarray) -> bool:
+    """Whether every right class leads, so that the loss falls for ever as T does."""
+    rows = np.arange(len(labels))
+    others = logits.copy()
+    others[rows, labels] = -np.inf
+    return bool((logits[rows, labels] > others.max(1)).all())
+
+
 def _fit(logits: np.ndarray, labels: np.ndarray) -> float:
     low, high = np.log(_TEMPERATURES)
     found = optimize.minimize_scalar(
@@ -187,11 +196,13 @@ def _losses(logits: np.ndarray, labels: np.ndarray, at: float) -> np.ndarray:
 
 
 def _out_of_fold(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Losses at the temperature of the other folds; at 1 where these are separated."""
     fold = np.arange(len(labels)) % FOLDS
     losses = np.empty(len(labels))
     for k in range(FOLDS):
         inside = fold == k
-        at = float(np.exp(_fit(logits[~inside], labels[~inside])))
+        others = logits[~inside], labels[~inside]
+        at = 1.0 if _separated(*others) else float(np.exp(_fit(*others)))
         losses[inside] = _losses(logits[inside], labels[inside], at)
     return losses
 

@@ -12,7 +12,7 @@ from whynet.core.instrument import Instrument
 from whynet.core.measurement import Measurement, Quantity
 from whynet.core.outcome import NotApplicable
 from whynet.models.losses import Loss
-from whynet.models.scores import has_one_label, labels_of
+from whynet.models.scores import IGNORED, has_one_label, labels_of
 from whynet.models.subject import Subject
 
 INSTRUMENT = Instrument(
@@ -52,7 +52,11 @@ def advance(state: State) -> State:
     for split in ("train", "test"):
         if getattr(subject, split) is not None:
             outputs, targets = subject.outputs(split)
-            margins[split] = margin(subject.loss, outputs, targets).double().numpy()
+            scored = labels_of(targets, outputs, subject.loss).reshape(-1) != IGNORED
+            if not bool(scored.any()):
+                continue
+            leads = margin(subject.loss, outputs[scored], targets[scored])
+            margins[split] = leads.double().numpy()
     return State(subject, margins)
 
 

@@ -216,7 +216,7 @@ def _figures(results: Results, fit: Measurement, score: str | None) -> tuple[Fig
                 f"{_noun(score).capitalize()} of the network and of its references. Bars: 95 % "
                 "over examples.",
                 "; ".join(f"{name} {format_interval(estimate)}" for name, estimate, _ in rows),
-                height=0.9 + 0.38 * len(rows),
+                height=0.75 + 0.31 * len(rows),
             )
         )
     margins = results.measured.get("margins")

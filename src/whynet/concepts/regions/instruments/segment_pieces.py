@@ -15,7 +15,7 @@ from whynet.core.outcome import NotApplicable
 from whynet.core.seeds import seed_from
 from whynet.models.piecewise_linear import PiecewiseLinearGraph
 from whynet.models.piecewise_linear_segments import segment_pieces
-from whynet.models.scores import has_one_label, labels_of
+from whynet.models.scores import IGNORED, has_one_label, labels_of
 from whynet.models.subject import Subject
 from whynet.numerics import intervals
 from whynet.numerics.segment_pieces import SegmentPieces
@@ -74,7 +74,9 @@ def start(subject: Subject, seed: int) -> State | NotApplicable:
     outputs, targets = subject.outputs(split)
     if "classification" in subject.loss.task and has_one_label(subject.loss, outputs):
         found = labels_of(targets, outputs, subject.loss).reshape(-1).numpy()[: len(inputs)]
-        labels = found if len(np.unique(found)) > 1 else None
+        scored = found != IGNORED
+        if len(np.unique(found[scored])) > 1:
+            inputs, labels = inputs[torch.as_tensor(scored)], found[scored]
     return State(subject.graph, inputs, labels, seed)
 
 

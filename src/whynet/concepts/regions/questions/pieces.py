@@ -112,7 +112,7 @@ def _figures(
             partial(figures.counts, rows=rows),
             "Straight pieces on segments between two examples. Bars: 95 % over segments.",
             _lead(rows),
-            height=1.0 + 0.7 * len(rows),
+            height=0.8 + 0.55 * len(rows),
         )
     ]
     if "profile" in measured.names:

@@ -1,0 +1,55 @@
+"""How many threads a network is worth: one, unless a batch is large enough to share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from whynet.core.errors import InputError
+from whynet.models.subject import Subject
+
+WORTH_SHARING = 5e8
+"""Floating-point operations of a batch's forward pass below which threads cost more than they
+bring: a few hundred microseconds of work is less than what waking and waiting take."""
+
+
+def advised_threads(subject: Subject) -> int:
+    """Choose the number of threads from the network and the batch size alone.
+
+    Returns:
+        1 where a forward pass over one batch is small, else what torch would use; the same on
+        every call, so that numbers reproduce to the bit on the same machine class.
+
+    Cost: one forward pass over at most 4 rows.
+
+    """
+    rows = min(4, subject.batch_size, subject.examples(subject.any_split).count)
+    inputs, _ = next(iter(subject.batches(subject.any_split, rows)))
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        subject.forward(subject.parameters, inputs)
+    work = counter.get_total_flops() / rows * subject.batch_size
+    return 1 if work < WORTH_SHARING else torch.get_num_threads()
+
+
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """Compute with so many threads inside, and with as many as before outside.
+
+    Raises:
+        InputError: fewer than one.
+
+    """
+    if count is None:
+        yield
+        return
+    if count < 1:
+        raise InputError("--threads", repr(count), "a whole number of at least 1")
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

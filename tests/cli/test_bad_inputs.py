@@ -1,0 +1,70 @@
+"""Every mistake has one sentence, one exit code, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import pytest
+from tests.cli.bad_inputs import MISTAKES, PROCESSES, Mistake
+from tests.cli.own import Shell, copy_subject
+
+RUN = Path(sysconfig.get_path("scripts"), "whynet")
+
+
+def sentences(err: str) -> list[str]:
+    """Return what was said, without the announcements of running code."""
+    return [line for line in err.splitlines() if not line.startswith("running code from ")]
+
+
+def check(mistake: Mistake, code: int, err: str) -> None:
+    assert code == mistake.code, err
+    said = sentences(err)
+    assert len(said) == 1, err
+    assert re.fullmatch(r"whynet: .+: found .+; wanted .+\.", said[0]), err
+    assert said[0].startswith(f"whynet: {mistake.argument}: found "), err
+    assert re.search(mistake.pattern, said[0]), err
+    assert "Traceback" not in err and "\x1b" not in err
+
+
+def test_every_name_stands_once() -> None:
+    names = [mistake.name for mistake in MISTAKES]
+    assert len(names) == len(set(names))
+    assert set(PROCESSES) <= set(names)
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
+def test_a_mistake_is_refused(shell: Shell, mistake: Mistake) -> None:
+    if mistake.prepare:
+        mistake.prepare()
+    before = shell.listing()
+    code = shell(*mistake.words)
+    check(mistake, code, shell.err)
+    assert shell.out == ""
+    assert shell.listing() == before
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_a_mistake_is_refused_in_a_process_of_its_own(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    mistake = next(mistake for mistake in MISTAKES if mistake.name == name)
+    copy_subject(made, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    if mistake.prepare:
+        mistake.prepare()
+    before = sorted(tmp_path.rglob("*"))
+    ran = subprocess.run(
+        [RUN, *mistake.words],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    check(mistake, ran.returncode, ran.stderr)
+    assert ran.stdout == ""
+    assert [path for path in sorted(tmp_path.rglob("*")) if path not in before] == []

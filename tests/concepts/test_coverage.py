@@ -1,0 +1,99 @@
+"""Intervals hold the truth as often as they claim, on subjects whose true numbers are known."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from whynet.concepts.registry import instruments, load_instrument
+from whynet.testing.closed_forms import closed_forms
+from whynet.testing.conformance import Coverage, coverage
+
+FORMS = {
+    **{name: entry.metadata.closed_form for name, entry in instruments().items()},
+    "baselines, regression": "finite-regression",
+    "fit, regression": "finite-regression",
+}
+"""Instrument to its closed form; some have a second one."""
+
+SLOW = {"neuron-similarity": 60, "adversarial-accuracy": 60}
+"""Draws in the fast tests where one takes a fifth of a second; 200 elsewhere."""
+
+FEW_VALUES = ("margin_gradient_median",)
+"""Quantities that take three values only: order statistics cover more than they claim."""
+
+
+def instrument_of(name: str) -> str:
+    return name.split(",")[0]
+
+
+def measured(name: str, dtype: torch.dtype, draws: range) -> dict[str, Coverage]:
+    instrument = instrument_of(name)
+    form = closed_forms()[FORMS[name]]
+    return coverage(load_instrument(instrument), instrument, form, dtype, draws)
+
+
+def judge(found: dict[str, Coverage], least: float, most: float) -> None:
+    """Hold `interval` between two shares; the others to what they promise."""
+    assert found
+    for name, result in found.items():
+        if result.kind == "exact":
+            assert result.hits == result.draws, f"{name} is called exact, and is not"
+        elif result.kind == "certified":
+            # At least the level, up to three standard deviations of this count.
+            noise = math.sqrt(result.draws * result.level * (1 - result.level))
+            assert result.hits >= result.draws * result.level - 3 * noise, f"{name}: {result}"
+        else:
+            assert result.kind == "interval", f"{name} claims nothing that can be tested"
+            upper = 1.0 if name.startswith(FEW_VALUES) else most
+            assert least <= result.share <= upper, f"{name} covers {result.share:.3f}"
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_coverage_of_a_few_hundred_draws(name: str) -> None:
+    draws = SLOW.get(name, 200)
+    # Three standard deviations of the count, since sixty quantities are judged at once.
+    least = 0.95 - 3 * math.sqrt(0.05 * 0.95 / draws)
+    judge(measured(name, torch.float64, range(draws)), least, 1 - 0.9 / draws)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_float32_says_the_same(name: str) -> None:
+    """The same draws in float32 hold the truth where those in float64 do, but for a few."""
+    wide, narrow = (measured(name, dtype, range(8)) for dtype in (torch.float64, torch.float32))
+    assert wide.keys() == narrow.keys()
+    for key, result in wide.items():
+        assert narrow[key].kind == result.kind, key
+        assert abs(narrow[key].hits - result.hits) <= 1, key
+
+
+@pytest.mark.endurance
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@pytest.mark.parametrize("name", FORMS)
+def test_coverage_of_a_thousand_draws(name: str, dtype: torch.dtype) -> None:
+    judge(measured(name, dtype, range(1000)), 0.93, 0.99)
+
+
+def test_every_instrument_has_truths_on_its_closed_form() -> None:
+    for name in instruments():
+        form = closed_forms()[FORMS[name]]
+        assert {**form.truth[name], **form.of_draw(name, 0)}, name
+
+
+@pytest.mark.parametrize(
+    ("kind", "hits", "fine"),
+    [
+        ("interval", 180, False), ("interval", 190, True), ("interval", 200, False),
+        ("certified", 200, True), ("certified", 170, False),
+        ("exact", 199, False), ("exact", 200, True), ("indicative", 190, False),
+    ],
+)  # fmt: skip
+def test_the_judge_can_say_no(kind: str, hits: int, fine: bool) -> None:
+    found = {"number": Coverage(kind, 200, hits)}
+    if fine:
+        judge(found, 0.904, 0.995)
+    else:
+        with pytest.raises(AssertionError):
+            judge(found, 0.904, 0.995)
