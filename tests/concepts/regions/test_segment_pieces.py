@@ -23,6 +23,7 @@ def hinges(heights: tuple[float, ...] = (1.0, -2.0, 1.5, 3.0)) -> nn.Sequential:
         hidden.weight.fill_(1.0)
         hidden.bias.copy_(-torch.tensor(KINKS))
         last.weight.copy_(torch.tensor(heights)[None])
+        last.bias.fill_(0.5)
     return nn.Sequential(hidden, nn.ReLU(), last)
 
 
@@ -132,3 +133,21 @@ def test_one_example_has_no_segment() -> None:
 def test_equal_examples_have_no_segment() -> None:
     found = measure(PIECES, Subject(hinges(), test=between(0.5, 0.5, 0.5), loss="mse"))
     assert isinstance(found, NotApplicable)
+    assert "same input" in found.reason
+
+
+def test_the_only_pair_of_different_inputs_is_found() -> None:
+    places = [0.5] * 9 + [-1.0]
+    for labels, loss in (([0.0] * 10, "mse"), ([0.0] * 9 + [1.0], "bce")):
+        data = between(*places, labels=labels)
+        found = taken(Subject(hinges(), test=data, loss=loss))
+        assert found.values("length").tolist() == [pytest.approx(1.5)]
+
+
+def test_rows_that_are_not_scored_have_no_class() -> None:
+    case = CASES["relu-mlp"]
+    inputs, labels = case.test
+    kept = labels.clone()
+    kept[:4] = -100
+    found = taken(case.subject(test=(inputs, kept)))
+    assert list(found.dataset["pair"].values) == ["same class", "different classes"]

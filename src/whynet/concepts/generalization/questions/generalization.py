@@ -71,7 +71,7 @@ def _finding(results: Results, fit: Measurement, score: str) -> Finding:
     train = fit.estimate(score, split="train") if "train" in fit.dataset["split"] else None
     baselines = results.measured.get("baselines")
     references = _references(results, score)
-    headline, advice, importance = _verdict(test, train, fit, baselines, score)
+    headline, advice, importance = _verdict(test, train, baselines, score)
     noun = "Accuracy" if score == "accuracy" else "R²"
     numbers = f"{noun} on unseen data is **{format_interval(test)}**"
     if train is not None:
@@ -106,70 +106,79 @@ def _axis(test: Estimate, references: tuple[Reference, ...]) -> tuple[float, flo
     return max(0.0, round(lowest - 0.25 * (1 - lowest), 2) - 0.01), 1.0
 
 
-def _verdict(
-    test: Estimate,
-    train: Estimate | None,
-    fit: Measurement,
-    baselines: Measurement | None,
-    score: str,
-) -> tuple[str, str, float]:
-    """Choose the sentence: useless, memorized, beaten, no better, or better than cheap models."""
-    gap = train.low - test.high if train is not None else 0.0
-    constant = (
-        baselines.estimate("advantage", baseline="constant") if baselines is not None else None
-    )
-    if (constant is not None and constant.low <= 0) or (score == "r_squared" and test.low <= 0):
-        if train is not None and gap > 0.2:
-            return (
-                "It memorized the training data and learned nothing that carries over.",
-                "Check the labels and the split first: on unseen data it is no better than a "
-                "constant answer. More training cannot help.",
-                1.0,
-            )
-        return (
-            "It has not learned anything that carries over to unseen data.",
-            "Train it (longer, or at another step size) or check that inputs and labels belong "
-            "together: a constant answer does as well.",
-            1.0,
-        )
-    name = _best(baselines, score) if baselines is not None else ""
-    ahead = baselines.estimate("advantage", baseline=name) if baselines is not None else None
-    if ahead is not None and ahead.high < 0:
-        return (
-            f"A {name} does better.",
-            f"Use the {name}, or regularize: the network has not earned its size on these data.",
-            0.97,
-        )
-    if gap > 0.05 and (ahead is None or ahead.low <= 0):
-        return (
-            "It overfits: what it gained on the training data it does not keep on unseen ones.",
-            "Regularize, stop earlier or collect more data before making it larger.",
-            0.95,
-        )
-    if ahead is not None and ahead.low <= 0:
-        return (
-            f"It is no better than a {name} on these data.",
-            f"Prefer the {name}, or collect enough test data to tell them apart: the paired "
-            f"difference is {_points(ahead)}.",
-            0.9,
-        )
-    if gap > 0.05:
-        return (
-            "It generalizes, and it fits the training data much better than unseen ones.",
-            "More data or regularization is the next thing to try; a larger network is not.",
-            0.88,
-        )
-    if ahead is None:
-        return (
-            "How it does on unseen data.",
-            "Give training data as well, so that cheap models can be put beside it.",
-            0.7,
-        )
-    return (
+_SENTENCES = {
+    "memorized": (
+        "It memorized the training data and learned nothing that carries over.",
+        "Check the labels and the split first: on unseen data it is no better than a constant "
+        "answer. More training cannot help.",
+        1.0,
+    ),
+    "nothing": (
+        "It has not learned anything that carries over to unseen data.",
+        "Train it (longer, or at another step size) or check that inputs and labels belong "
+        "together: a constant answer does as well.",
+        1.0,
+    ),
+    "beaten": (
+        "A {name} does better.",
+        "Use the {name}, or regularize: the network has not earned its size on these data.",
+        0.97,
+    ),
+    "overfit": (
+        "It overfits: what it gained on the training data it does not keep on unseen ones.",
+        "Regularize, stop earlier or collect more data before making it larger.",
+        0.95,
+    ),
+    "tied": (
+        "It is no better than a {name} on these data.",
+        "Prefer the {name}, or collect enough test data to tell them apart: the paired "
+        "difference is {difference}.",
+        0.9,
+    ),
+    "gap": (
+        "It generalizes, and it fits the training data much better than unseen ones.",
+        "More data or regularization is the next thing to try; a larger network is not.",
+        0.88,
+    ),
+    "alone": (
+        "How it does on unseen data.",
+        "Give training data as well, so that cheap models can be put beside it.",
+        0.7,
+    ),
+    "better": (
         "It generalizes, and better than cheap models do.",
         "Its size is earned on these data; judge what to improve by the panels below.",
         0.85,
-    )
+    ),
+}
+"""Headline, advice and importance of each verdict."""
+
+
+def _verdict(
+    test: Estimate, train: Estimate | None, baselines: Measurement | None, score: str
+) -> tuple[str, str, float]:
+    """Choose the sentence: useless, memorized, beaten, no better, or better than cheap models."""
+    gap = train.low - test.high if train is not None else 0.0
+    name, ahead, constant = "", None, None
+    if baselines is not None:
+        name = _best(baselines, score)
+        ahead = baselines.estimate("advantage", baseline=name)
+        constant = baselines.estimate("advantage", baseline="constant")
+    if (constant is not None and constant.low <= 0) or (score == "r_squared" and test.low <= 0):
+        verdict = "memorized" if gap > 0.2 else "nothing"
+    elif ahead is not None and ahead.high < 0:
+        verdict = "beaten"
+    elif gap > 0.05 and (ahead is None or ahead.low <= 0):
+        verdict = "overfit"
+    elif ahead is not None and ahead.low <= 0:
+        verdict = "tied"
+    elif gap > 0.05:
+        verdict = "gap"
+    else:
+        verdict = "alone" if ahead is None else "better"
+    headline, advice, importance = _SENTENCES[verdict]
+    words = {"name": name, "difference": "" if ahead is None else _points(ahead)}
+    return headline.format(**words), advice.format(**words), importance
 
 
 def _best(baselines: Measurement, score: str) -> str:

@@ -70,6 +70,8 @@ def start(subject: Subject, seed: int) -> State | NotApplicable:
         return NotApplicable("This does not apply: a segment needs two examples, and there is one.")
     inputs, _ = examples.take(range(min(examples.count, 20_000)), dtype=torch.float64)
     assert isinstance(inputs, Tensor)
+    if bool((inputs == inputs[:1]).all()):
+        return NotApplicable("This does not apply: all examples have the same input.")
     labels = None
     outputs, targets = subject.outputs(split)
     if "classification" in subject.loss.task and has_one_label(subject.loss, outputs):
@@ -94,14 +96,25 @@ def advance(state: State) -> State:
         counts[kind] = _count(state, rows, pieces)
         if profile is None and kind in (DIFFERENT, ANY):
             profile = _profile(state, rows[0], pieces)
-    if not counts:
-        raise RuntimeError("no two examples with different inputs were drawn")
     return replace(state, rounds=state.rounds + 1, counts=(*state.counts, counts), profile=profile)
 
 
 def _pairs(state: State, generator: np.random.Generator) -> dict[str, np.ndarray]:
-    """Draw disjoint pairs of rows with different inputs, so that segments are independent."""
+    """Draw disjoint pairs of rows with different inputs, so that segments are independent.
+
+    Where so few are there that none is drawn, one pair of different inputs is taken.
+    """
     order = generator.permutation(len(state.inputs))
+    drawn = _drawn(state, generator, order)
+    if any(len(pairs) for pairs in drawn.values()):
+        return drawn
+    differs = (state.inputs[order] != state.inputs[order[0]]).flatten(1).any(1).numpy()
+    return {ANY: np.array([[order[0], order[differs.argmax()]]])}
+
+
+def _drawn(
+    state: State, generator: np.random.Generator, order: np.ndarray
+) -> dict[str, np.ndarray]:
     count = min(MOST_SEGMENTS, max(FEWEST_SEGMENTS, UNITS // max(1, state.graph.units)))
     if state.labels is None:
         pairs = _distinct(state, order[: len(order) // 2 * 2].reshape(-1, 2))
