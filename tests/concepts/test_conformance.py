@@ -85,7 +85,7 @@ def test_conformance(instrument: str, case: str, precision: str, check: str) -> 
 @pytest.mark.parametrize("instrument", instruments())
 def test_metadata(instrument: str) -> None:
     module = load_instrument(instrument)
-    assert module.INSTRUMENT == instruments()[instrument].metadata
+    assert instruments()[instrument].metadata == module.INSTRUMENT
     check_metadata(module)
 
 
@@ -112,9 +112,7 @@ def test_the_order_of_hidden_units_moves_nothing(instrument: str, case: str) -> 
     module = load_instrument(instrument)
     subject = CASES[case].subject(dtype=torch.float64)
     turned = subject.replaced(permuted(subject.module))
-    assert not torch.equal(
-        next(turned.module.parameters()), next(subject.module.parameters())
-    )
+    assert not torch.equal(next(turned.module.parameters()), next(subject.module.parameters()))
     first, second = run_once(module, subject), run_once(module, turned)
     assert type(first) is type(second)
     if not isinstance(first, Measurement):

@@ -328,6 +328,45 @@ def measurement() -> Measurement:
     )
 
 
+def _facts() -> SubjectFacts:
+    return SubjectFacts(
+        name="digits-mlp",
+        architecture="64–128–10 ReLU network",
+        parameters=9610,
+        trainable=9610,
+        task="classification",
+        classes=10,
+        train_examples=1437,
+        test_examples=360,
+        input_shape=(64,),
+        loss="cross-entropy",
+        notes=("Inputs were scaled from 0…16 to 0…1 by the loader.",),
+    )
+
+
+def _rows() -> dict[str, tuple[tuple[str, str], ...]]:
+    return dict(
+        plan=(
+            ("way", "forward over reverse, with math attention"),
+            (
+                "check",
+                (
+                    "one random direction agrees with a central difference on a "
+                    "float64 copy to **3e-7**"
+                ),
+            ),
+            ("refused", "nothing"),
+        ),
+        provenance=(
+            ("whynet", "0.1.0"),
+            ("torch", "2.13.0+cpu, float32, 1 thread"),
+            ("seed", "0"),
+            ("weights", "sha256 " + "3fa9c1d2" * 8),
+            ("training data", "sha256 " + "b7705e11" * 8),
+        ),
+    )
+
+
 def make_report(**changes: Any) -> Report:
     """Return the invented report, with fields replaced."""
     answers = [
@@ -357,19 +396,7 @@ def make_report(**changes: Any) -> Report:
         )
     )
     report = Report(
-        facts=SubjectFacts(
-            name="digits-mlp",
-            architecture="64–128–10 ReLU network",
-            parameters=9610,
-            trainable=9610,
-            task="classification",
-            classes=10,
-            train_examples=1437,
-            test_examples=360,
-            input_shape=(64,),
-            loss="cross-entropy",
-            notes=("Inputs were scaled from 0…16 to 0…1 by the loader.",),
-        ),
+        facts=_facts(),
         answers=tuple(answers),
         outcomes={
             "calibration": measurement(),
@@ -377,24 +404,7 @@ def make_report(**changes: Any) -> Report:
             "scattering": NotApplicable("The inputs are no images."),
             "polygons": Failed("MemoryError: 3.1 GB wanted, 1.0 GB left in the budget"),
         },
-        plan=(
-            ("way", "forward over reverse, with math attention"),
-            (
-                "check",
-                (
-                    "one random direction agrees with a central difference on a "
-                    "float64 copy to **3e-7**"
-                ),
-            ),
-            ("refused", "nothing"),
-        ),
-        provenance=(
-            ("whynet", "0.1.0"),
-            ("torch", "2.13.0+cpu, float32, 1 thread"),
-            ("seed", "0"),
-            ("weights", "sha256 " + "3fa9c1d2" * 8),
-            ("training data", "sha256 " + "b7705e11" * 8),
-        ),
+        **_rows(),
         seconds=58.2,
     )
     return replace(report, **changes)

@@ -37,12 +37,12 @@ def _line(text: str) -> Figure:
     return Figure("line", draw, "", text)
 
 
-def test_figures_are_seven_inches_wide_on_white_with_a_text_alternative() -> None:
+def test_figures_have_the_width_of_the_style_on_white_with_a_text_alternative() -> None:
     root = ElementTree.fromstring(draw_figure(FIGURES[0]))
-    assert root.get("viewBox") == "0 0 504 244.8"
+    assert root.get("viewBox") == "0 0 388.8 244.8"
     assert root.get("role") == "img" and root.get("aria-label") == FIGURES[0].alt
     first = next(node for node in root.iter() if node.tag.endswith("path"))
-    assert first.get("fill") == "#ffffff" and "L 504 244.8" in first.get("d", "")
+    assert first.get("fill") == "#ffffff" and "L 388.8 244.8" in first.get("d", "")
 
 
 def test_the_same_figure_gives_the_same_bytes() -> None:

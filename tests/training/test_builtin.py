@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from whynet.core.builtin import BuiltIn
-from whynet.core.metadata import read_metadata
 from whynet.core.errors import InputError
+from whynet.core.metadata import read_metadata
 from whynet.models.preservation import global_state
 from whynet.training import builtin
 from whynet.training.builtin import BuiltSubject, builtin_module, builtin_names, load_builtin

@@ -109,16 +109,17 @@ def _examine(request: Request, out: str, shown: Bars) -> tuple[Examination, Requ
 
     loaded = load_subject(request, announce=shown.announce, progress=shown.trained)
     weights = f"{out.rstrip('/')}/{WEIGHTS}"
-    examination = examine(
-        loaded.subject,
-        only=request.only,
-        skip=request.skip,
-        budget=None if request.budget is None else parse_seconds(request.budget),
-        rounds=request.rounds,
-        seed=request.seed,
-        progress=shown.ran,
-        command=lambda name, rounds: measure_command(loaded.request, name, rounds, weights),
-    )
+    with loaded.computing():
+        examination = examine(
+            loaded.subject,
+            only=request.only,
+            skip=request.skip,
+            budget=None if request.budget is None else parse_seconds(request.budget),
+            rounds=request.rounds,
+            seed=request.seed,
+            progress=shown.ran,
+            command=lambda name, rounds: measure_command(loaded.request, name, rounds, weights),
+        )
     return examination, loaded.request
 
 

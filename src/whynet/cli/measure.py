@@ -69,7 +69,10 @@ def run(arguments: argparse.Namespace) -> int:
         check_rounds(module, rounds)
     with bars(arguments.quiet or arguments.json) as shown:
         loaded = load_subject(request, announce=shown.announce, progress=shown.trained)
-        outcome = measure(arguments.instrument, loaded.subject, rounds=rounds, seed=request.seed)
+        with loaded.computing():
+            outcome = measure(
+                arguments.instrument, loaded.subject, rounds=rounds, seed=request.seed
+            )
     if isinstance(outcome, NotApplicable):
         if arguments.json:
             print_json({"not applicable": outcome.reason})

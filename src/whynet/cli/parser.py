@@ -83,6 +83,13 @@ def add_subject_options(parser: argparse.ArgumentParser) -> None:
         help="rows in memory at a time (default: 512)",
     )
     how.add_argument(
+        "--threads",
+        metavar="N",
+        type=int,
+        default=absent,
+        help="processor threads (default: 1 for a small network, else all cores)",
+    )
+    how.add_argument(
         "--memory", metavar="…", default=absent, help="bound on the memory of a batch, such as 2G"
     )
     how.add_argument(

@@ -40,6 +40,7 @@ class Request:
         dtype: `float32` or `float64`; that of the network by default.
         batch_size: rows in memory at a time.
         memory: bound on the memory of a batch, as the user wrote it.
+        threads: processor threads; None chooses from network and batch size.
         seed: what all draws derive from.
         budget: time for everything, as the user wrote it.
         only: questions or instruments to restrict to.
@@ -61,6 +62,7 @@ class Request:
     dtype: str | None = None
     batch_size: int = 512
     memory: str | None = None
+    threads: int | None = None
     seed: int = 0
     budget: str | None = None
     only: tuple[str, ...] = ()
@@ -79,6 +81,8 @@ def check_values(request: Request) -> None:
     """
     if not 1 <= request.batch_size <= 2**31:
         raise InputError("batch_size", repr(request.batch_size), "a whole number from 1 to 2^31")
+    if request.threads is not None and not 1 <= request.threads <= 4096:
+        raise InputError("threads", repr(request.threads), "a whole number from 1 to 4096")
     if not 0 <= request.seed < 2**63:
         raise InputError("seed", repr(request.seed), "a whole number from 0 to 2^63 - 1")
     if request.budget is not None:
@@ -94,7 +98,7 @@ def check_values(request: Request) -> None:
 
 
 _SOURCES = ("weights", "init_weights", "train", "test", "target_column", "loss", "output")
-_SETTINGS = ("device", "dtype", "batch_size", "memory", "seed")
+_SETTINGS = ("device", "dtype", "batch_size", "memory", "threads", "seed")
 
 
 def option(name: str) -> str:
@@ -241,7 +245,7 @@ def _checked(name: str, value: Any, fields: Mapping[str, Any], argument: str) ->
         if not isinstance(value, list) or any(not isinstance(v, str) for v in value):
             raise InputError(argument, _said(name, value), "a list of names")
         return tuple(value)
-    wanted = int if isinstance(default, int) else str
+    wanted = int if isinstance(default, int) or name == "threads" else str
     if not _is(wanted, value):
         raise InputError(argument, _said(name, value), f"a value of type {wanted.__name__}")
     return value

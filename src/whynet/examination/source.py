@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from whynet.models.losses import load_loss
 from whynet.models.memory import affordable_batch
 from whynet.models.preservation import preserved
 from whynet.models.subject import Subject
+from whynet.models.threads import advised_threads, threads
 from whynet.training.builtin import builtin_module, builtin_names, load_builtin
 
 Announce = Callable[[str], None]
@@ -37,6 +39,12 @@ class Loaded:
 
     subject: Subject
     request: Request
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Compute inside with as many threads as were asked for, or as the network is worth."""
+        with threads(self.request.threads or advised_threads(self.subject)):
+            yield
 
 
 def load_subject(

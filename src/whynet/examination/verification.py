@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from whynet.concepts.registry import instruments
 from whynet.core.comparison import compare
 from whynet.core.errors import InputError, StoreError
 from whynet.core.measurement import Measurement
+from whynet.core.plain_text import printable
 from whynet.examination.folder import (
     HASHED,
     INITIAL_WEIGHTS,
@@ -61,6 +63,11 @@ class Recomputed:
         return not self.moved and not self.reason
 
 
+def say_on_stderr(message: str) -> None:
+    """Announce on the error stream."""
+    print(printable(message), file=sys.stderr)
+
+
 def verify(
     path: str | Path,
     *,
@@ -68,7 +75,7 @@ def verify(
     train: str | None = None,
     test: str | None = None,
     loss: str | None = None,
-    announce: Announce,
+    announce: Announce = say_on_stderr,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> tuple[Recomputed, ...]:
     """Recompute every number of an examination's folder without reading its results first.
@@ -85,7 +92,7 @@ def verify(
         train: training data, where they are code or lie elsewhere now.
         test: test data, likewise.
         loss: the loss, where it is code.
-        announce: told before code of the user runs.
+        announce: told before code of the user runs; the error stream by default.
         progress: told what runs next, how many are done and how many there are.
 
     Returns:
@@ -99,13 +106,14 @@ def verify(
     folder = Path(path)
     request = _request(folder, target=target, train=train, test=test, loss=loss)
     names = _recomputable(request)
-    subject = load_subject(request, announce=announce).subject
+    loaded = load_subject(request, announce=announce)
     found: dict[str, Measurement | str] = {}
-    for index, name in enumerate(names):
-        if progress:
-            progress(name, index, len(names))
-        found[name] = _measured(name, subject, request.rounds[name], request.seed)
-    results = _compared(folder, subject, found, request.seed)
+    with loaded.computing():
+        for index, name in enumerate(names):
+            if progress:
+                progress(name, index, len(names))
+            found[name] = _measured(name, loaded.subject, request.rounds[name], request.seed)
+        results = _compared(folder, loaded.subject, found, request.seed)
     if progress:
         progress("", len(names), len(names))
     return results

@@ -9,6 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from whynet.core.errors import InputError
+from whynet.models.preservation import preserved
 from whynet.models.subject import Subject
 
 WORTH_SHARING = 5e8
@@ -28,8 +29,11 @@ def advised_threads(subject: Subject) -> int:
     """
     rows = min(4, subject.batch_size, subject.examples(subject.any_split).count)
     inputs, _ = next(iter(subject.batches(subject.any_split, rows)))
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        subject.forward(subject.parameters, inputs)
+    try:
+        with preserved(), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            subject.forward(subject.parameters, inputs)
+    except Exception:  # noqa: BLE001 - the user's code may not run under a dispatch mode
+        return torch.get_num_threads()
     work = counter.get_total_flops() / rows * subject.batch_size
     return 1 if work < WORTH_SHARING else torch.get_num_threads()
 

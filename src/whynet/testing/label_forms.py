@@ -86,10 +86,17 @@ def _truth(points: np.ndarray, chances: np.ndarray) -> dict[str, dict[Key, float
             ("overconfidence", ()): confidence - accuracy,
             ("temperature", ()): TEMPERATURE,
             ("loss", ()): loss,
+            ("sure_mistakes", ()): _sure_mistakes(points, chances),
         },
         "margins": _margin_truth(points, chances),
         "baselines": {},
     }
+
+
+def _sure_mistakes(points: np.ndarray, chances: np.ndarray) -> float:
+    """Share of mistakes among predictions of at least 90 % confidence."""
+    sure = special.softmax(points, axis=1).max(1) >= 0.9
+    return float(1 - chances[sure, points[sure].argmax(1)].mean())
 
 
 def _saved(points: np.ndarray, chances: np.ndarray, test: Split) -> dict[Key, float]:

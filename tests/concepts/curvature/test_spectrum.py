@@ -44,8 +44,6 @@ def dense_hessian(subject: Subject) -> np.ndarray:
     return np.asarray(torch.func.jacrev(torch.func.grad(loss))(point).numpy())
 
 
-
-
 @DTYPES
 @pytest.mark.parametrize("case", ["relu-mlp", "tanh-mlp", "regression", "binary", "linear"])
 def test_the_hessian_agrees_with_the_dense_one(case: str, dtype: torch.dtype) -> None:

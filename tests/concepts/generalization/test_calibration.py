@@ -41,9 +41,7 @@ def test_a_known_temperature_is_found_as_another_optimizer_finds_it(at: float) -
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(
-            torch.tensor(logits) / log_t.exp(), torch.tensor(labels)
-        )
+        loss = nn.functional.cross_entropy(torch.tensor(logits) / log_t.exp(), torch.tensor(labels))
         loss.backward()
         return loss
 
@@ -114,3 +112,20 @@ def test_where_it_does_not_apply(case: str, options: dict[str, object], word: st
     found = measure("calibration", CASES[case].subject(**options))
     assert isinstance(found, NotApplicable)
     assert word in found.reason
+
+
+def test_the_surest_mistakes_are_named_by_their_test_rows() -> None:
+    """Also where rows before them are not scored."""
+    logits = np.zeros((40, 2))
+    labels = np.arange(40) % 2
+    logits[np.arange(40), labels] = 1.0
+    for row, size in ((30, 5.0), (21, 7.0), (12, 3.0)):
+        logits[row] = 0
+        logits[row, 1 - labels[row]] = size
+    labels[:4] = -100
+    found = measure("calibration", as_subject(logits, labels))
+    assert isinstance(found, Measurement)
+    assert found.values("surest_mistakes")[:4].tolist()[:3] == [21, 30, 12]
+    assert found.estimate("sure_mistakes").value == 1.0
+    promised = np.mean([1 - special.expit(size) for size in (5.0, 7.0, 3.0)])
+    assert found.estimate("sure_mistakes_promised").value == pytest.approx(promised)

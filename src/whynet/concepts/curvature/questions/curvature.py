@@ -113,7 +113,8 @@ def _figures(hessian: Measurement, newton: Measurement | None) -> tuple[Figure, 
                 outliers=[float(v) for v in top if v > 0],
             ),
             "Spectral density of the Hessian of the training loss, smoothed. Band: over probes; "
-            f"the bias of finite Lanczos steps is not in it. Marks: the {len(top)} largest eigenvalues.",
+            "the bias of finite Lanczos steps is not in it. Marks: the "
+            f"{len(top)} largest eigenvalues.",
             f"Most eigenvalues lie near zero; the largest is {top[0]:.3g}.",
         ),
         Figure(

@@ -34,10 +34,11 @@ _TEMPERATURES = (1e-3, 1e3)
 
 @dataclass(frozen=True)
 class State:
-    """Logits and labels of the test data, and what the one round computed from them."""
+    """Logits and labels of the scored test rows, and what the one round computed from them."""
 
     logits: np.ndarray
     labels: np.ndarray
+    rows: np.ndarray
     quantities: dict[str, Quantity] | None = None
     bins: int = 0
 
@@ -54,7 +55,7 @@ def start(subject: Subject, seed: int) -> State | NotApplicable:
         return NotApplicable(f"This does not apply: {len(labels)} test rows are too few.")
     if subject.loss.task == "binary classification":
         logits = np.stack([np.zeros(len(logits)), logits.reshape(-1)], axis=1)
-    return State(logits, labels)
+    return State(logits, labels, np.flatnonzero(scored))
 
 
 def advance(state: State) -> State:
@@ -97,12 +98,12 @@ def advance(state: State) -> State:
             )
         ),
     }
-    quantities |= _sure(confidence, right)
+    quantities |= _sure(confidence, right, state.rows)
     reliability, bins = _reliability(confidence, right)
-    return State(logits, labels, quantities | reliability, bins)
+    return State(logits, labels, state.rows, quantities | reliability, bins)
 
 
-def _sure(confidence: np.ndarray, right: np.ndarray) -> dict[str, Quantity]:
+def _sure(confidence: np.ndarray, right: np.ndarray, names: np.ndarray) -> dict[str, Quantity]:
     """Count mistakes among sure predictions, and name the rows of the surest ones."""
     sure = confidence >= SURE
     if not sure.any():
@@ -110,7 +111,7 @@ def _sure(confidence: np.ndarray, right: np.ndarray) -> dict[str, Quantity]:
     wrong = np.flatnonzero(sure & (right == 0))
     order = wrong[np.argsort(-confidence[wrong], kind="stable")][:SUSPECTS]
     rows = np.full(SUSPECTS, np.nan)
-    rows[: len(order)] = order
+    rows[: len(order)] = names[order]
     return {
         "sure_mistakes": Quantity.from_estimate(
             intervals.proportion(

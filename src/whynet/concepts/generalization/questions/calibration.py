@@ -34,7 +34,7 @@ def ask(results: Results) -> Panel:
     measured: Measurement = results.measured["calibration"]
     over = measured.estimate("overconfidence")
     temperature = measured.estimate("temperature")
-    finding = (*_finding(measured), *_sure_finding(measured))
+    finding = (*_finding(measured), *_empty_finding(measured), *_sure_finding(measured))
     if finding and finding[0].key == "calibration":
         lead = finding[0].numbers.replace("**", "")
     elif over.low <= 0 <= over.high:
@@ -44,7 +44,7 @@ def ask(results: Results) -> Panel:
         )
     else:
         lead = (
-            f"Confidence exceeds accuracy by {format_interval(over)}, but no temperature lowers "
+            f"Confidence minus accuracy is {format_interval(over)}, but no temperature lowers "
             "the log-loss by an amount that can be resolved on these data."
         )
     rows = tuple(
@@ -103,6 +103,30 @@ def _finding(measured: Measurement) -> tuple[Finding, ...]:
             importance=min(0.8, 0.5 + 0.6 * share),
             instrument="calibration",
             cites=("guo2017", "kumar2019"),
+        ),
+    )
+
+
+def _empty_finding(measured: Measurement) -> tuple[Finding, ...]:
+    """The best temperature has no end: its logits say nothing about the labels."""
+    saved, temperature = measured.estimate("loss_saved"), measured.estimate("temperature")
+    over = measured.estimate("overconfidence")
+    if saved.low <= 0 or over.low <= 0 or temperature.kind == "interval" or temperature.value < 100:
+        return ()
+    return (
+        Finding(
+            key="calibration",
+            headline="It is overconfident, and its probabilities say nothing.",
+            numbers=f"Its log-loss of {format_number(measured.estimate('loss').value)} is lowest "
+            "when all classes get the same probability. Mean confidence minus accuracy is "
+            f"**{format_interval(over)}**.",
+            advice="Do not use its probabilities: no temperature makes them better than a guess.",
+            estimate=over,
+            label="overconfidence",
+            references=(Reference("calibrated", 0.0, 0.0),),
+            importance=0.8,
+            instrument="calibration",
+            cites=("guo2017",),
         ),
     )
 
