@@ -129,6 +129,7 @@ def test_an_embedding_with_a_bound_is_refused_and_left_alone() -> None:
     assert fingerprint(module) == before
 
 
+@pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")
 def test_wrappers_are_removed_and_named() -> None:
     inner = CASE.build()
     subject = Subject(nn.DataParallel(inner), test=CASE.test)

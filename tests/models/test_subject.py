@@ -80,12 +80,18 @@ def test_the_initial_network_has_its_statistics_recalibrated() -> None:
     with torch.no_grad():
         hidden = case.initial()[0](x)
     norm = initial.module[1]
-    torch.testing.assert_close(norm.running_mean, hidden.mean(0), atol=0.02, rtol=0.05)
+    torch.testing.assert_close(norm.running_mean, hidden.mean(0), atol=1e-6, rtol=1e-5)
+    within = torch.stack([part.var(0) * len(part) / 48 for part in hidden.split(20)]).sum(0)
+    torch.testing.assert_close(norm.running_var, within, atol=1e-6, rtol=1e-5)
     assert not torch.allclose(norm.running_mean, subject.module[1].running_mean, atol=1e-3)
     assert not norm.training
     assert norm.momentum == 0.1
     assert case.subject(initial=case.initial(), train=None).initial is None
     assert case.subject().initial is None
+    one_left = case.subject(initial=case.initial(), batch_size=47).initial
+    assert one_left is not None
+    torch.testing.assert_close(one_left.module[1].running_mean, hidden[:47].mean(0))
+    assert case.subject(initial=case.initial(), batch_size=1).initial is None
 
 
 @pytest.mark.parametrize(

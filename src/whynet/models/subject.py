@@ -287,9 +287,8 @@ class Subject:
         module = copy.deepcopy(self.module)
         module.load_state_dict(self._initial_state)
         if any(isinstance(child, _BATCH_NORMS) for child in module.modules()):
-            if self.train is None:
+            if self.train is None or not _recalibrate(module, self.batches("train")):
                 return None
-            _recalibrate(module, self.batches("train"))
         return self.replaced(module)
 
     def replaced(
@@ -354,15 +353,24 @@ class _Selected(nn.Module):
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
-def _recalibrate(module: nn.Module, batches: Iterator[tuple[Any, Any]]) -> None:
+def _recalibrate(module: nn.Module, batches: Iterator[tuple[Any, Any]]) -> bool:
+    """Average the statistics of all batches, weighted by their rows; False where there are none.
+
+    A batch of one row has no variance and is left out.
+    """
     norms = [child for child in module.modules() if isinstance(child, _BATCH_NORMS)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # a cumulative average over all batches
         norm.train()
+    seen = 0
     with torch.no_grad():
-        for inputs, _ in batches:
+        for inputs, targets in batches:
+            if len(targets) < 2:
+                continue
+            seen += len(targets)
+            for norm in norms:
+                norm.momentum = len(targets) / seen
             if isinstance(inputs, dict):
                 module(**inputs)
             else:
@@ -370,6 +378,7 @@ def _recalibrate(module: nn.Module, batches: Iterator[tuple[Any, Any]]) -> None:
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()
+    return seen > 0
 
 
 def _build(build: Callable[[], nn.Module]) -> nn.Module:
