@@ -43,7 +43,7 @@ def trained(
 
 
 def parity(rows: int, seed: int, noise: int = 4) -> Data:
-    """The sign of the product of two entries among others: no linear model can, neighbors hardly."""
+    """The sign of the product of two entries among others: no linear model learns it."""
     x = torch.randn(rows, 2 + noise, generator=torch.Generator().manual_seed(seed))
     return x, (x[:, 0] * x[:, 1] > 0).long()
 

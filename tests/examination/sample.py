@@ -36,9 +36,7 @@ def _reliability(figure: Any) -> None:
     axes.plot(x, x + 0.01 * np.sin(9 * x), marker="s", ms=4)
     axes.text(0.55, 0.42, "as trained", color="#0b6e99")
     axes.text(0.42, 0.6, "temperature 2.3", color="#c4791a", ha="right")
-    axes.set(
-        xlabel="confidence", ylabel="share that is right", title="It promises more than it holds"
-    )
+    axes.set(xlabel="confidence", ylabel="share that is right", title="It promises too much")
 
 
 def _bars(figure: Any) -> None:
@@ -349,11 +347,7 @@ CHECK = "one random direction agrees with a central difference on a float64 copy
 
 def _rows() -> dict[str, tuple[tuple[str, str], ...]]:
     return {
-        "plan": (
-            ("way", "forward over reverse, with math attention"),
-            ("check", CHECK),
-            ("refused", "nothing"),
-        ),
+        "plan": (("way", "forward over reverse"), ("check", CHECK), ("refused", "nothing")),
         "provenance": (
             ("whynet", "0.1.0"),
             ("weights", "sha256 " + "3fa9c1d2" * 8),

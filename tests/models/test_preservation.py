@@ -59,6 +59,7 @@ STATES: dict[str, Callable[[], object]] = {
     "default dtype": lambda: torch.set_default_dtype(torch.float64),
     "threads": lambda: torch.set_num_threads(torch.get_num_threads() + 1),
     "deterministic algorithms": lambda: torch.use_deterministic_algorithms(True),
+    "deterministic warnings": lambda: torch.use_deterministic_algorithms(True, warn_only=True),
     "float32 matmul precision": lambda: torch.set_float32_matmul_precision("medium"),
     "mkldnn": lambda: setattr(torch.backends.mkldnn, "enabled", False),
     "math attention": lambda: torch.backends.cuda.enable_math_sdp(False),
@@ -78,6 +79,23 @@ def test_what_is_changed_inside_shows_and_is_put_back(name: str) -> None:
         assert inside[name] != before[name]
         raise KeyError("half way")
     assert global_state() == before
+
+
+def test_a_world_that_is_not_the_default_is_kept() -> None:
+    """Settings of the user's own survive what changes nothing, and what changes them."""
+    outer = global_state()
+    with preserved():
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cuda.enable_flash_sdp(False)
+        before = global_state()
+        with preserved():
+            pass
+        assert global_state() == before
+        with preserved():
+            torch.use_deterministic_algorithms(False)
+            torch.backends.cuda.enable_flash_sdp(True)
+        assert global_state() == before
+    assert global_state() == outer
 
 
 def test_every_state_is_tried() -> None:

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import pytest
 import torch
-import whynet
 from tests.cases import CASES
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
+import whynet
 from whynet.concepts.generalization.instruments import fit
 from whynet.concepts.measuring import measure
 from whynet.core.errors import InputError

@@ -23,6 +23,7 @@ def global_state() -> dict[str, object]:
         "default dtype": torch.get_default_dtype(),
         "threads": torch.get_num_threads(),
         "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "deterministic warnings": torch.is_deterministic_algorithms_warn_only_enabled(),
         "float32 matmul precision": torch.get_float32_matmul_precision(),
         "mkldnn": torch.backends.mkldnn.enabled,
         "math attention": torch.backends.cuda.math_sdp_enabled(),  # type: ignore[no-untyped-call]
@@ -49,6 +50,13 @@ def preserved() -> Iterator[None]:
     gradient_mode, threads = torch.is_grad_enabled(), torch.get_num_threads()
     precision, dtype = torch.get_float32_matmul_precision(), torch.get_default_dtype()
     deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    attention = (
+        torch.backends.cuda.math_sdp_enabled(),  # type: ignore[no-untyped-call]
+        torch.backends.cuda.flash_sdp_enabled(),  # type: ignore[no-untyped-call]
+        torch.backends.cuda.mem_efficient_sdp_enabled(),  # type: ignore[no-untyped-call]
+    )
+    anomaly, check_nan = torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()
     mkldnn, fast_path = torch.backends.mkldnn.enabled, torch.backends.mha.get_fastpath_enabled()
     try:
         yield
@@ -63,7 +71,11 @@ def preserved() -> Iterator[None]:
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
         torch.set_float32_matmul_precision(precision)
-        torch.use_deterministic_algorithms(deterministic)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.backends.cuda.enable_math_sdp(attention[0])
+        torch.backends.cuda.enable_flash_sdp(attention[1])
+        torch.backends.cuda.enable_mem_efficient_sdp(attention[2])
+        torch.autograd.set_detect_anomaly(anomaly, check_nan)
         torch.backends.mkldnn.enabled = mkldnn
         torch.backends.mha.set_fastpath_enabled(fast_path)
 

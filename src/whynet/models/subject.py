@@ -286,9 +286,9 @@ class Subject:
             return None
         module = copy.deepcopy(self.module)
         module.load_state_dict(self._initial_state)
-        if any(isinstance(child, _BATCH_NORMS) for child in module.modules()):
-            if self.train is None or not _recalibrate(module, self.batches("train")):
-                return None
+        normalized = any(isinstance(child, _BATCH_NORMS) for child in module.modules())
+        if normalized and (self.train is None or not _recalibrate(module, self.batches("train"))):
+            return None
         return self.replaced(module)
 
     def replaced(
