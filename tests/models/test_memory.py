@@ -44,6 +44,15 @@ def test_a_row_more_needs_the_bytes_of_a_row() -> None:
     assert affordable_batch(subject, 2**20 - row) == start - 1
 
 
+def test_the_weights_of_every_pass_are_counted() -> None:
+    subject = wide()
+    weights = 4 * (10 * 1000 + 1000 + 1000 * 2 + 2)
+    least = PASSES * (weights + bytes_per_row(subject))
+    assert affordable_batch(subject, least) == 1
+    with pytest.raises(InputError):
+        affordable_batch(subject, least - 1)
+
+
 def test_too_little_is_refused_with_what_is_needed() -> None:
     with pytest.raises(InputError) as caught:
         affordable_batch(wide(), 2**12)

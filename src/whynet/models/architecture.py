@@ -38,7 +38,7 @@ def describe_architecture(module: nn.Module) -> str:
     activations = Counter(type(c).__name__ for c in leaves if isinstance(c, _ACTIVATIONS))
     activation = activations.most_common(1)[0][0] if activations else ""
     linear = [child for child in leaves if isinstance(child, nn.Linear)]
-    weights = [child for child in leaves if next(child.parameters(recurse=False), None) is not None]
+    weights = [child for child in leaves if _has_weights(child)]
     if linear and len(linear) == len(weights) and _is_chain(linear):
         widths = "–".join(
             str(w) for w in [linear[0].in_features, *(c.out_features for c in linear)]
@@ -52,6 +52,12 @@ def describe_architecture(module: nn.Module) -> str:
     own = "" if name == "Sequential" else f" ({name})"
     with_activation = f"{activation} " if activation else ""
     return f"{with_activation}{family} with {len(weights)} weight layers{own}"
+
+
+def _has_weights(child: nn.Module) -> bool:
+    """Whether a module counts as a weight layer: it has parameters and does not normalize."""
+    normalizes = "norm" in type(child).__name__.lower()
+    return not normalizes and next(child.parameters(recurse=False), None) is not None
 
 
 def _is_chain(linear: list[nn.Linear]) -> bool:

@@ -111,6 +111,8 @@ class Subject:
             ]
             deterministic, probe_notes = self._probe()
             object.__setattr__(self, "_deterministic", deterministic)
+            if self._initial_state is not None and _batch_normalized(copied):
+                copy_notes.append(RECALIBRATED)
             every = dict.fromkeys(
                 [*notes, *copy_notes, *data_notes, *self.loss.notes, *probe_notes]
             )
@@ -286,8 +288,8 @@ class Subject:
             return None
         module = copy.deepcopy(self.module)
         module.load_state_dict(self._initial_state)
-        normalized = any(isinstance(child, _BATCH_NORMS) for child in module.modules())
-        if normalized and (self.train is None or not _recalibrate(module, self.batches("train"))):
+        if _batch_normalized(module) and (
+            self.train is None or not _recalibrate(module, self.batches("train"))):
             return None
         return self.replaced(module)
 
@@ -351,6 +353,15 @@ class _Selected(nn.Module):
 
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+RECALIBRATED = (
+    "The running statistics of batch normalization before training are those of the training "
+    "data passed through the initial weights."
+)
+
+
+def _batch_normalized(module: nn.Module) -> bool:
+    return any(isinstance(child, _BATCH_NORMS) for child in module.modules())
 
 
 def _recalibrate(module: nn.Module, batches: Iterator[tuple[Any, Any]]) -> bool:

@@ -147,7 +147,7 @@ def _count(state: State, rows: np.ndarray, pieces: SegmentPieces) -> Counts:
         changes = _class_changes(pieces)
     gap = (state.inputs[rows[:, 0]] - state.inputs[rows[:, 1]]).reshape(len(rows), -1)
     return Counts(
-        pieces.output_pieces().numpy().astype(float),
+        pieces.activation_pieces().numpy().astype(float),
         pieces.output_pieces().numpy().astype(float),
         changes,
         gap.norm(dim=1).numpy(),
