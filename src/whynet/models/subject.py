@@ -15,6 +15,7 @@ from whynet.core.outcome import NotApplicable
 from whynet.core.question import SubjectFacts
 from whynet.core.tags import TAGS
 from whynet.models.architecture import describe_architecture
+from whynet.models.batch_norm import RECALIBRATED, batch_normalized, recalibrate
 from whynet.models.data.examples import Examples
 from whynet.models.losses import Loss, load_loss
 from whynet.models.network_checks import (
@@ -111,7 +112,7 @@ class Subject:
             ]
             deterministic, probe_notes = self._probe()
             object.__setattr__(self, "_deterministic", deterministic)
-            if self._initial_state is not None and _batch_normalized(copied):
+            if self._initial_state is not None and batch_normalized(copied):
                 copy_notes.append(RECALIBRATED)
             every = dict.fromkeys(
                 [*notes, *copy_notes, *data_notes, *self.loss.notes, *probe_notes]
@@ -288,8 +289,9 @@ class Subject:
             return None
         module = copy.deepcopy(self.module)
         module.load_state_dict(self._initial_state)
-        if _batch_normalized(module) and (
-            self.train is None or not _recalibrate(module, self.batches("train"))):
+        if batch_normalized(module) and (
+            self.train is None or not recalibrate(module, self.batches("train"))
+        ):
             return None
         return self.replaced(module)
 
@@ -350,46 +352,6 @@ class _Selected(nn.Module):
     def forward(self, inputs: Tensor) -> Any:
         outputs = self.module(inputs)
         return getattr(outputs, str(self.key)) if self.by_attribute else outputs[self.key]
-
-
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-
-RECALIBRATED = (
-    "The running statistics of batch normalization before training are those of the training "
-    "data passed through the initial weights."
-)
-
-
-def _batch_normalized(module: nn.Module) -> bool:
-    return any(isinstance(child, _BATCH_NORMS) for child in module.modules())
-
-
-def _recalibrate(module: nn.Module, batches: Iterator[tuple[Any, Any]]) -> bool:
-    """Average the statistics of all batches, weighted by their rows; False where there are none.
-
-    A batch of one row has no variance and is left out.
-    """
-    norms = [child for child in module.modules() if isinstance(child, _BATCH_NORMS)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.train()
-    seen = 0
-    with torch.no_grad():
-        for inputs, targets in batches:
-            if len(targets) < 2:
-                continue
-            seen += len(targets)
-            for norm in norms:
-                norm.momentum = len(targets) / seen
-            if isinstance(inputs, dict):
-                module(**inputs)
-            else:
-                module(*(inputs if isinstance(inputs, tuple) else (inputs,)))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-        norm.eval()
-    return seen > 0
 
 
 def _build(build: Callable[[], nn.Module]) -> nn.Module:
