@@ -1,41 +1,20 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.models.piecewise import Forward, graph_of
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from whynet.core.errors import InputError
 from whynet.core.outcome import NotApplicable
 from whynet.models.piecewise_linear import (
-    PiecewiseLinearGraph,
     is_piecewise_linear,
     piecewise_linear_graph,
 )
 from whynet.models.piecewise_linear_segments import segment_pieces
 from whynet.numerics.segment_pieces import SegmentPieces
-
-
-class Forward(nn.Module):
-    """A module made of parts and a function of them."""
-
-    def __init__(self, function: Callable[..., Tensor], **parts: nn.Module) -> None:
-        super().__init__()
-        self.function = function
-        for name, part in parts.items():
-            self.add_module(name, part)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(self, x)
-
-
-def graph_of(module: nn.Module, shape: tuple[int, ...]) -> PiecewiseLinearGraph:
-    graph = piecewise_linear_graph(module.eval(), torch.zeros(shape))
-    assert isinstance(graph, PiecewiseLinearGraph), graph
-    return graph
 
 
 def refusal(module: nn.Module, shape: tuple[int, ...] = (4,)) -> str:
