@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from whynet.core.measurement import Measurement as Measurement
     from whynet.core.outcome import Failed as Failed
     from whynet.core.outcome import NotApplicable as NotApplicable
+    from whynet.examination.comparison import compare as compare
     from whynet.examination.examine import examine as examine
     from whynet.examination.verification import verify as verify
     from whynet.models.subject import Subject as Subject
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Subject": "whynet.models.subject",
     "examine": "whynet.examination.examine",
+    "compare": "whynet.examination.comparison",
     "measure": "whynet.concepts.measuring",
     "verify": "whynet.examination.verification",
     "Estimate": "whynet.core.estimate",

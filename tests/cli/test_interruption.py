@@ -100,7 +100,7 @@ def test_an_interruption_before_the_end_writes_nothing(
     assert finished.listing() == before
 
 
-@pytest.mark.parametrize("part", ["render_page", "to_json", "save_weights", "tree", "_swap"])
+@pytest.mark.parametrize("part", ["render_page", "to_json", "save_weights", "tree", "swap"])
 @pytest.mark.parametrize(("failure", "code"), [(interrupt, 130), (no_space, 5)])
 def test_a_report_is_written_whole_or_not_at_all(
     finished: Shell, monkeypatch: pytest.MonkeyPatch, part: str, failure: Any, code: int

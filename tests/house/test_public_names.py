@@ -12,6 +12,7 @@ import whynet
 KINDS: dict[str, type] = {
     "Subject": type,
     "examine": FunctionType,
+    "compare": FunctionType,
     "measure": FunctionType,
     "verify": FunctionType,
     "Estimate": type,

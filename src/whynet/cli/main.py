@@ -20,6 +20,7 @@ from whynet.core.errors import InputError, StoreError
 COMMANDS = {
     "examine": "ask every question of a trained network, and answer in a report",
     "measure": "run one instrument, or --list them",
+    "compare": "put two checkpoints or seeds of one network side by side",
     "verify": "recompute every number of a report from its receipts",
     "cite": "print the references of a report, or of an instrument, as BibTeX",
 }

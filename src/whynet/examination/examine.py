@@ -196,7 +196,7 @@ def _report(
         outcomes=outcomes,
         initial=initial,
         plan=plan,
-        provenance=_provenance(subject, seed),
+        provenance=provenance_of(subject, seed),
         seconds=seconds,
         interrupted=schedule.interrupted,
     )
@@ -238,7 +238,8 @@ def _answer(
     return Answer(name, question, "answered", "", panel, used_receipts)
 
 
-def _provenance(subject: Subject, seed: int) -> tuple[tuple[str, str], ...]:
+def provenance_of(subject: Subject, seed: int) -> tuple[tuple[str, str], ...]:
+    """Return what numbers depend on beside network and data: versions, machine, settings."""
     from whynet import __version__
 
     rows = [

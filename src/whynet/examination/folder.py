@@ -110,7 +110,7 @@ def save(examination: Examination, path: str | Path, *, request: Request | None 
     try:
         _write(examination, fresh, request)
         fresh.chmod(0o755)
-        _swap(fresh, folder)
+        swap(fresh, folder)
     finally:  # where two folders were exchanged, this is the old one
         shutil.rmtree(fresh, ignore_errors=True)
     return Path(path) / REPORT
@@ -129,7 +129,7 @@ def _write(examination: Examination, folder: Path, request: Request | None) -> N
     save_weights(subject.module, folder / WEIGHTS)
     if subject.initial is not None:
         save_weights(subject.initial.module, folder / INITIAL_WEIGHTS)
-    asked = request or _request(examination)
+    asked = request or request_of(examination)
     hashes = dict(asked.sha256)
     for role, name in HASHED.items():
         hashes.pop(role, None)
@@ -140,7 +140,7 @@ def _write(examination: Examination, folder: Path, request: Request | None) -> N
     tree(report.outcomes, report.initial).to_zarr(folder / RESULTS, consolidated=False)
 
 
-def _request(examination: Examination) -> Request:
+def request_of(examination: Examination) -> Request:
     """Return what an examination that was made in Python would have been asked."""
     subject = examination.subject
     named = subject.loss.name in ("cross_entropy", "bce", "mse") and not subject.loss.source
@@ -159,7 +159,7 @@ def _request(examination: Examination) -> Request:
     )
 
 
-def _swap(fresh: Path, folder: Path) -> None:
+def swap(fresh: Path, folder: Path) -> None:
     """Put a finished folder in its place; `fresh` is then gone, or the old folder.
 
     On Linux both change places in one step. Elsewhere there are two steps, and what comes

@@ -31,7 +31,29 @@ _COMMAND = 4000
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5}|[a-z-]+/\d{7})")
 
 
-def render_page(report: Report, *, figures: Mapping[str, str | Failed] | None = None) -> str:
+@dataclass(frozen=True)
+class PageWords:
+    """What the frame of a page says; pages of other kinds bring their own.
+
+    Attributes:
+        after_name: what follows the name in the title.
+        again: how all numbers are computed again, plain text with backquoted commands.
+
+    """
+
+    after_name: str = ", examined"
+    again: str = (
+        "`whynet verify PATH`, with the path of the folder that holds this page, computes all of "
+        "them again without reading these results, and says which moved beyond their intervals."
+    )
+
+
+def render_page(
+    report: Report,
+    *,
+    figures: Mapping[str, str | Failed] | None = None,
+    words: PageWords | None = None,
+) -> str:
     """Write the report as one self-contained HTML page.
 
     The same report gives the same bytes.
@@ -39,12 +61,14 @@ def render_page(report: Report, *, figures: Mapping[str, str | Failed] | None = 
     Args:
         report: what the examination ended with.
         figures: name to SVG as `draw_figures` returns them; drawn here where not given.
+        words: what the frame says; that of an examination by default.
 
     Returns:
         the page; it runs no script and fetches nothing, which its content policy enforces.
 
     """
     style = _file("report.css")
+    words = words or PageWords()
     drawn = draw_figures(report) if figures is None else figures
     works = _works(report)
     findings = _findings(report, works)
@@ -56,6 +80,8 @@ def render_page(report: Report, *, figures: Mapping[str, str | Failed] | None = 
             style=Markup(style),
             style_hash=_content_hash(style),
             name=visible(report.facts.name, 160),
+            after_name=words.after_name,
+            again=marked(words.again, 600),
             facts=_facts(report.facts),
             notes=[marked(note, 600) for note in report.facts.notes],
             seconds=duration(report.seconds),

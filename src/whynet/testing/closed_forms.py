@@ -36,12 +36,16 @@ class ClosedForm:
 @cache
 def closed_forms() -> dict[str, ClosedForm]:
     """Return all closed forms, by the name that instruments give."""
+    from whynet.testing.bound_forms import noisy_halfspace
+    from whynet.testing.class_forms import gaussian_classes
     from whynet.testing.condensation_forms import random_directions
     from whynet.testing.curvature_forms import quadratic
+    from whynet.testing.kernel_forms import relu_kernel
     from whynet.testing.label_forms import logistic_labels
     from whynet.testing.region_forms import hinges
     from whynet.testing.regression_forms import finite_regression
     from whynet.testing.robustness_forms import linear_classifier
+    from whynet.testing.size_forms import two_layer_classes
 
     return {
         "logistic-labels": logistic_labels(),
@@ -49,5 +53,9 @@ def closed_forms() -> dict[str, ClosedForm]:
         "quadratic": quadratic(),
         "random-directions": random_directions(),
         "hinges": hinges(),
+        "relu-kernel": relu_kernel(),
         "linear-classifier": linear_classifier(),
+        "noisy-halfspace": noisy_halfspace(),
+        "gaussian-classes": gaussian_classes(),
+        "two-layer-classes": two_layer_classes(),
     }

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
+from whynet.core.estimate import Estimate
+
 
 @dataclass(frozen=True)
 class LayerDots:
@@ -96,3 +98,101 @@ def similarity(figure: Figure, matrix: np.ndarray) -> None:
     axes.set_xlabel("neuron, ordered by group")
     axes.set_ylabel("neuron")
     figure.colorbar(drawn, ax=axes, label="cosine on the data", ticks=[-1, 0, 1])
+
+
+def log_forest(figure: Figure, rows: Sequence[tuple[str, Estimate, bool]], label: str) -> None:
+    """Draw estimates with their bars on a logarithmic axis, one a line.
+
+    Args:
+        figure: empty figure.
+        rows: name, estimate and whether it is of this network rather than a reference.
+        label: what the axis shows.
+
+    """
+    axes = figure.subplots()
+    smallest = min((e.value for _, e, _ in rows if e.value > 0), default=1.0)
+    floor = 0.1 * smallest
+    for position, (_, estimate, own) in enumerate(reversed(rows)):
+        low, value, high = (max(x, floor) for x in (estimate.low, estimate.value, estimate.high))
+        color = "C0" if own else "0.45"
+        high = min(high, 1e6 * value)
+        axes.plot([low, high], [position, position], color=color, linewidth=1.6)
+        axes.plot(
+            value, position, "o" if own else "D", color=color, markersize=5,
+            markerfacecolor=color if own else "none",
+        )  # fmt: skip
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    grid = np.outer(10.0 ** np.arange(-12, 12), (1, 2, 5)).ravel()
+    ticks = grid[max(0, int(np.searchsorted(grid, low)) - 1) : int(np.searchsorted(grid, high)) + 1]
+    axes.set_xlim(ticks[0], ticks[-1])
+    shown = ticks[:: 1 if len(ticks) <= 8 else 3]
+    axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
+    axes.minorticks_off()
+    axes.set_yticks(range(len(rows)), [name for name, _, _ in reversed(rows)], parse_math=False)
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.set_xlabel(label)
+    axes.grid(axis="x")
+
+
+def stable_ranks(figure: Figure, rows: Sequence[tuple[str, float, float | None]]) -> None:
+    """Draw the stable rank of each weight matrix, beside that before training.
+
+    Args:
+        figure: empty figure.
+        rows: name of the layer (foreign text), stable rank, and the same before training; None
+            where unknown.
+
+    """
+    axes = figure.subplots()
+    for position, (_, now, before) in enumerate(reversed(rows)):
+        first = position == 0
+        if before is not None:
+            axes.plot(
+                before, position, "D", markerfacecolor="none", color="0.35", markersize=5.5,
+                label="at initialization" if first else None,
+            )  # fmt: skip
+        axes.plot(
+            now, position, "o", color="C0", markersize=5, label="this network" if first else None
+        )
+    names = [f"layer {name}" for name, _, _ in reversed(rows)]
+    axes.set_yticks(range(len(rows)), names, parse_math=False)
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("stable rank")
+    axes.grid(axis="x")
+    figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize="small")
+
+
+def size_curves(
+    figure: Figure,
+    kept: np.ndarray,
+    curves: Sequence[tuple[str, np.ndarray, tuple[np.ndarray, np.ndarray]]],
+) -> None:
+    """Draw the error of the outputs against the units that stay, one curve for each way.
+
+    Args:
+        figure: empty figure.
+        kept: `[sizes]`, units that stay.
+        curves: name, error as a share `[sizes]`, and its lower and upper bounds.
+
+    """
+    axes = figure.subplots()
+    styles = (("C0", "-", "o"), ("C1", "--", "s"), ("0.45", ":", "^"), ("0.35", "-.", "D"))
+    for (name, error, (low, high)), (color, line, marker) in zip(curves, styles, strict=False):
+        there = np.isfinite(error)
+        floor = 1e-4  # in percent: below, nothing is worth telling apart
+        middle, bottom, top = (
+            np.maximum(100 * values[there], floor) for values in (error, low, np.minimum(high, 1e4))
+        )
+        axes.plot(kept[there], middle, line, marker=marker, color=color, markersize=4, label=name)
+        axes.fill_between(kept[there], bottom, top, color=color, alpha=0.15, linewidth=0)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    ticks = np.unique(kept)
+    axes.set_xticks(ticks, [f"{tick:.0f}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel("units that stay")
+    axes.set_ylabel("error of the outputs (%)")
+    axes.grid()
+    figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize="small")

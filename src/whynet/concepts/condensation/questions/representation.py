@@ -1,0 +1,187 @@
+"""What did its features become?"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from whynet.concepts.condensation import figures
+from whynet.core.estimate import Estimate, format_interval
+from whynet.core.measurement import Measurement
+from whynet.core.question import Assumption, Cell, Figure, Panel, Question, Results, Table
+
+QUESTION = Question(
+    title="What did its features become?",
+    short="Features",
+    uses=("representation",),
+    at_initialization=("representation",),
+    order=52,
+)
+
+SPLITS = {"train": "training data", "test": "unseen data"}
+COLLAPSE = ("nc1", "nc2_norms", "nc2_angles", "nc3_alignment")
+MOST_ROWS = 14
+
+
+def ask(results: Results) -> Panel:
+    """Put rank and collapse of the features beside those of the network before training.
+
+    There is no finding: collapse on unseen data says less about what to do next than the scores
+    do, and ranks of weights have no good value of their own.
+    """
+    measured: Measurement = results.measured["representation"]
+    initial: Measurement | None = results.initial.get("representation")
+    return Panel(
+        lead=_lead(measured, initial),
+        method="Features are what the last linear layer reads. Within- and between-class "
+        "covariances weigh all classes alike; bars are delete-group jackknife intervals, and "
+        "ranks of weights are exact.",
+        figures=_figures(measured, initial),
+        tables=_tables(measured, initial),
+        assumptions=(
+            Assumption("The examples are independent draws of one population", "cannot be checked"),
+            Assumption(
+                "The weights before training are known", "met" if initial is not None else "not met"
+            ),
+        ),
+    )
+
+
+def _known(measured: Measurement | None, name: str, split: str) -> Estimate | None:
+    if measured is None or name not in measured.names:
+        return None
+    if split not in measured.dataset["split"].values:
+        return None
+    found = measured.estimate(name, split=split)
+    return found if np.isfinite(found.value) else None
+
+
+def _lead(measured: Measurement, initial: Measurement | None) -> str:
+    rank, before = (_known(m, "feature_rank", "test") for m in (measured, initial))
+    if rank is None:
+        return "Its features do not differ between examples of the test data."
+    text = f"On unseen data its features spread over {format_interval(rank)} directions"
+    text += f"; before training over {format_interval(before)}." if before is not None else "."
+    inside, was = (_known(m, "nc1", "test") for m in (measured, initial))
+    if inside is not None:
+        text += (
+            f" Variability inside classes, relative to that between them, is "
+            f"{format_interval(inside)} there"
+        )
+        train = _known(measured, "nc1", "train")
+        text += f", {format_interval(train)} on the training data" if train is not None else ""
+        text += f", and was {format_interval(was)} before training." if was is not None else "."
+    return text
+
+
+def _rows(measured: Measurement, initial: Measurement | None) -> list[tuple[str, Estimate, bool]]:
+    """Return the within-class variability of each split, then of the network before training."""
+    rows = []
+    for source, word in ((measured, ""), (initial, "at initialization")):
+        for split, name in SPLITS.items():
+            found = _known(source, "nc1", split)
+            if found is not None:
+                label = f"{name}, {word}" if word else name
+                rows.append((label, found, not word))
+    return rows
+
+
+def _figures(measured: Measurement, initial: Measurement | None) -> tuple[Figure, ...]:
+    drawn = []
+    rows = _rows(measured, initial)
+    if rows:
+        drawn.append(
+            Figure(
+                "representation-collapse",
+                partial(figures.log_forest, rows=rows, label="variability inside classes (NC1)"),
+                "Variability inside classes relative to that between them; 0 is full collapse. "
+                "Bars: 95 % over examples.",
+                "; ".join(f"{name} {format_interval(found)}" for name, found, _ in rows),
+                height=0.75 + 0.31 * len(rows),
+            )
+        )
+    layers = [] if "stable_rank" not in measured.names else _layers(measured, initial)
+    if layers:
+        drawn.append(
+            Figure(
+                "representation-stable-ranks",
+                partial(figures.stable_ranks, rows=layers),
+                "Stable rank of each weight matrix. Diamonds: before training. At most "
+                f"{MOST_ROWS} layers are drawn.",
+                "; ".join(f"{name}: {now:.3g}" for name, now, _ in layers),
+                height=0.95 + 0.3 * len(layers),
+            )
+        )
+    return tuple(drawn)
+
+
+def _layers(
+    measured: Measurement, initial: Measurement | None
+) -> list[tuple[str, float, float | None]]:
+    """Return name, stable rank and the same before training of at most so many layers."""
+    names = [str(name) for name in measured.dataset["layer"].values]
+    if len(names) > MOST_ROWS:
+        places = np.linspace(0, len(names) - 1, MOST_ROWS).round().astype(int)
+        names = [names[place] for place in places]
+    rows = []
+    for name in names:
+        now = measured.estimate("stable_rank", layer=name).value
+        if np.isfinite(now):
+            rows.append((_short(name), now, _before(initial, "stable_rank", name)))
+    return rows
+
+
+def _before(initial: Measurement | None, quantity: str, layer: str) -> float | None:
+    if initial is None or quantity not in initial.names:
+        return None
+    if layer not in initial.dataset["layer"].values:
+        return None
+    value = initial.estimate(quantity, layer=layer).value
+    return value if np.isfinite(value) else None
+
+
+def _short(name: str, limit: int = 24) -> str:
+    return name if len(name) <= limit else f"…{name[1 - limit :]}"
+
+
+def _tables(measured: Measurement, initial: Measurement | None) -> tuple[Table, ...]:
+    words = {
+        "feature_rank": "effective rank of the features",
+        "nc1": "variability inside classes (NC1)",
+        "nc2_norms": "unequal lengths of class means (NC2)",
+        "nc2_angles": "unequal angles of class means (NC2)",
+        "nc3_alignment": "last layer aligned with class means (NC3)",
+    }
+    rows: list[tuple[Cell, ...]] = []
+    for name, word in words.items():
+        cells = [_known(source, name, split) for source in (measured, initial) for split in SPLITS]
+        if any(cell is not None for cell in cells):
+            rows.append((word, *(cell if cell is not None else "unknown" for cell in cells)))
+    columns = ("number", *SPLITS.values(), *(f"{s}, at initialization" for s in SPLITS.values()))
+    tables = []
+    if rows:
+        tables.append(
+            Table(columns, tuple(rows), "Full collapse is 0 for NC1 and NC2, and 1 for NC3.")
+        )
+    if "stable_rank" in measured.names:
+        tables.append(_weights(measured, initial))
+    return tuple(tables)
+
+
+def _weights(measured: Measurement, initial: Measurement | None) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for name in (str(layer) for layer in measured.dataset["layer"].values):
+        cells: list[Cell] = [_short(name)]
+        for quantity in ("stable_rank", "spectral_norm"):
+            now = measured.estimate(quantity, layer=name)
+            before = _before(initial, quantity, name)
+            cells.append(now if np.isfinite(now.value) else "unknown")
+            cells.append("unknown" if before is None else Estimate(before, before, before, "exact"))
+        rows.append(tuple(cells))
+    return Table(
+        ("layer", "stable rank", "at initialization", "spectral norm", "at initialization"),
+        tuple(rows),
+        "Stable rank: squared Frobenius norm over squared spectral norm. A convolution counts as "
+        "the matrix from the patch it reads to its channels.",
+    )

@@ -1,0 +1,1 @@
+"""Kernels: what the gradients of a network say of the functions it can reach."""

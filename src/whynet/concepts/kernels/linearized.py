@@ -1,0 +1,209 @@
+"""The network linearized at its start: the kernel regression it converges to, and its scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from whynet.concepts.kernels import matrices
+from whynet.core.estimate import Estimate
+from whynet.core.measurement import Quantity
+from whynet.derivatives.empirical_ntk import NtkPlan, empirical_ntk
+from whynet.models.scores import IGNORED, labels_of
+from whynet.models.subject import Split, Subject
+from whynet.numerics import intervals
+
+MOST_FULL = 1500
+"""Rows times outputs up to which the outputs are kept apart in the regression."""
+
+MODELS = ("network", "linearized", "regularized")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scored rows of a split and what is asked of them.
+
+    Attributes:
+        split: which data.
+        rows: positions in the split.
+        targets: `[rows, outputs]`: one-hot labels minus their mean over classes, -1 and 1 for
+            one logit, or real targets.
+        labels: `[rows]`; None in regression.
+
+    """
+
+    split: Split
+    rows: np.ndarray
+    targets: np.ndarray
+    labels: np.ndarray | None
+
+    def at(self, places: np.ndarray) -> Scored:
+        """Return some of the rows."""
+        labels = None if self.labels is None else self.labels[places]
+        return Scored(self.split, self.rows[places], self.targets[places], labels)
+
+
+@dataclass(frozen=True)
+class Linearized:
+    """Outputs `[rows, outputs]` of the linearized network on the test rows.
+
+    Attributes:
+        least: trained with the least ridge.
+        chosen: with the ridge that serves rows left out best.
+        ridge: that ridge, relative to the mean of the kernel's diagonal.
+        full: whether the outputs were kept apart.
+
+    """
+
+    least: np.ndarray
+    chosen: np.ndarray
+    ridge: float
+    full: bool
+
+
+def scored_rows(network: Subject, split: Split) -> Scored:
+    """Return the rows of a split that are scored, with targets for squared loss."""
+    outputs, targets = network.outputs(split)
+    if network.loss.task == "regression":
+        values = targets.double().numpy().reshape(len(targets), -1)
+        return Scored(split, np.arange(len(values)), values, None)
+    labels = labels_of(targets, outputs, network.loss).numpy().reshape(-1)
+    rows = np.flatnonzero(labels != IGNORED)
+    labels = labels[rows]
+    if network.loss.task == "binary classification":
+        return Scored(split, rows, 2.0 * labels[:, None] - 1.0, labels)
+    classes = outputs.shape[-1]
+    return Scored(split, rows, np.eye(classes)[labels] - 1 / classes, labels)
+
+
+def linearized(
+    initial: Subject, plan: NtkPlan, inputs: tuple[Any, Any], train: Scored, test: Scored
+) -> tuple[Linearized, np.ndarray]:
+    """Train the network linearized at its start by squared loss, to the end.
+
+    Its outputs are f0(x) + K(x, X) (K(X, X) + ridge)^-1 (y - f0(X)).
+
+    Args:
+        initial: the network before training, in float64.
+        plan: how to compute its kernel.
+        inputs: of the training and of the test rows.
+        train: the training rows.
+        test: the test rows.
+
+    Returns:
+        its outputs on the test rows, and the kernel of the training rows averaged over outputs.
+
+    """
+    full = len(train.rows) * plan.outputs <= MOST_FULL and plan.outputs > 1
+    outputs = plan.outputs
+    kernel = empirical_ntk(initial, inputs[0], full=full, plan=plan).cpu().numpy()
+    cross = empirical_ntk(initial, inputs[1], inputs[0], full=full, plan=plan).cpu().numpy()
+    start, offset = (
+        initial.outputs(part.split)[0].numpy().reshape(-1, outputs)[part.rows]
+        for part in (train, test)
+    )
+    residual = train.targets - start
+    if full:
+        size = len(train.rows) * outputs
+        fitted = matrices.regression(
+            kernel.reshape(size, size), cross.reshape(-1, size), residual.reshape(-1, 1)
+        )
+        kernel = np.einsum("icjc->ij", kernel) / outputs
+    else:
+        fitted = matrices.regression(kernel, cross, residual)
+    least, chosen = (offset + part.reshape(offset.shape) for part in (fitted.least, fitted.chosen))
+    return Linearized(least, chosen, fitted.ridge, full), kernel
+
+
+def compare(
+    subject: Subject, networks: tuple[Subject, Subject], fit: Linearized, test: Scored
+) -> tuple[dict[str, Quantity], tuple[str, ...]]:
+    """Score network and linearized network on the test rows, and the lead of the first, paired."""
+    now, before = (
+        network.outputs("test")[0].numpy().reshape(-1, fit.least.shape[1])[test.rows]
+        for network in networks
+    )
+    scores = _squares if test.labels is None else _shares
+    found = scores(subject, (now, fit.least, fit.chosen), test)
+    spread = max(float(np.sqrt(((f - f.mean(0)) ** 2).mean())) for f in (now, before))
+    found["output_change"] = Quantity(
+        float(np.sqrt(((now - before) ** 2).mean())) / max(spread, 1e-12),
+        how="root mean square change of outputs in training over their larger spread",
+        over="the test data",
+    )
+    found["ridge"] = Quantity(
+        fit.ridge, how="ridge of the regularized one over the mean of the kernel's diagonal"
+    )
+    return found, MODELS
+
+
+def _shares(subject: Subject, outputs: tuple[np.ndarray, ...], test: Scored) -> dict[str, Quantity]:
+    """Accuracies, agreement and paired leads."""
+    shape = subject.outputs("test")[0].shape[1:]
+
+    def answers(values: np.ndarray) -> np.ndarray:
+        shaped: Tensor = torch.from_numpy(values).reshape(len(values), *shape)
+        return np.asarray(subject.loss.predictions(shaped).numpy().reshape(-1))
+
+    given = [answers(values) for values in outputs]
+    right = [one == test.labels for one in given]
+    count = len(test.rows)
+    accuracy = [intervals.proportion(int(r.sum()), count, over="test examples") for r in right]
+    agree = [
+        intervals.proportion(
+            int((given[0] == other).sum()),
+            count,
+            how="share of rows with the same answer, Clopper-Pearson",
+            over="test examples",
+        )
+        for other in given[1:]
+    ]
+    leads = [
+        intervals.paired_difference_of_proportions(right[0], other, over="test examples")
+        for other in right[1:]
+    ]
+    return {"accuracy": Quantity.stacked(accuracy, "model")} | _named(agree, leads)
+
+
+def _named(agreement: list[Estimate], leads: list[Estimate]) -> dict[str, Quantity]:
+    return {
+        "agreement": Quantity.from_estimate(agreement[0]),
+        "agreement_regularized": Quantity.from_estimate(agreement[1]),
+        "lead_over_linearized": Quantity.from_estimate(leads[0]),
+        "lead_over_regularized": Quantity.from_estimate(leads[1]),
+    }
+
+
+def _squares(
+    subject: Subject, outputs: tuple[np.ndarray, ...], test: Scored
+) -> dict[str, Quantity]:
+    """Return the same for squared error, by shares of explained variance."""
+    deviation = ((test.targets - test.targets.mean(0)) ** 2).mean(1)
+    errors = [((values - test.targets) ** 2).mean(1) for values in outputs]
+    apart = [((outputs[0] - other) ** 2).mean(1) for other in outputs[1:]]
+    scores = [_explained(error, deviation, "R²") for error in errors]
+    leads = [
+        _ratio(error - errors[0], deviation, "paired difference of R²") for error in errors[1:]
+    ]
+    how = "1 - squared distance of the outputs over the targets' variance"
+    agreement = [_explained(one, deviation, how) for one in apart]
+    return {"r_squared": Quantity.stacked(scores, "model")} | _named(agreement, leads)
+
+
+def _explained(error: np.ndarray, deviation: np.ndarray, how: str) -> Estimate:
+    return _ratio(deviation - error, deviation, how)
+
+
+def _ratio(top: np.ndarray, bottom: np.ndarray, how: str) -> Estimate:
+    """Ratio of two means with a t interval of its influence."""
+    spread = bottom.mean()
+    ratio = top.mean() / spread
+    return intervals.mean_t(
+        ratio + (top - ratio * bottom) / spread,
+        how=f"{how}, t interval of the ratio's influence",
+        over="test examples",
+    )

@@ -1,0 +1,304 @@
+"""Did training change what the network can compute, or only weigh what its start offered?"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from whynet.concepts.kernels import figures
+from whynet.core.estimate import Estimate, format_interval, format_number
+from whynet.core.measurement import Measurement
+from whynet.core.question import (
+    Assumption,
+    Figure,
+    Finding,
+    Panel,
+    Question,
+    Reference,
+    Results,
+    Table,
+)
+
+QUESTION = Question(
+    title="Did it learn more than its initial kernel can?",
+    short="Kernel",
+    uses=("lazy-or-rich",),
+    may_use=("baselines",),
+    order=45,
+)
+
+AGREES = 0.9
+"""Least agreement, at the lower end of its interval, of networks that do the same."""
+
+MARGIN = 0.03
+"""Largest lead, at the upper end of its interval, that is no lead worth having."""
+
+STILL = 1e-3
+"""Change of outputs, relative to their spread, below which nothing was trained."""
+
+NAMES = {
+    "network": "this network",
+    "linearized": "linearized at its start",
+    "regularized": "the same, with ridge",
+}
+
+
+def ask(results: Results) -> Panel:
+    """Put the network beside itself linearized at its start, and its kernel before and after."""
+    measured: Measurement = results.measured["lazy-or-rich"]
+    baselines: Measurement | None = results.measured.get("baselines")
+    score = "accuracy" if "accuracy" in measured.names else "r_squared"
+    findings = _findings(measured, baselines, score)
+    return Panel(
+        lead=_lead(measured, score),
+        method="The network linearized at its start is kernel regression with the gradients of "
+        "the initial network, trained by squared loss to the end; its second form has the ridge "
+        f"that serves left-out training rows best. {measured.notes[0]}",
+        figures=_figures(measured, baselines, score),
+        tables=_tables(measured),
+        assumptions=_assumptions(measured),
+        findings=findings,
+    )
+
+
+def _noun(score: str) -> str:
+    return "accuracy" if score == "accuracy" else "R²"
+
+
+def _points(lead: Estimate) -> str:
+    scale, digits = (100, 1) if lead.unit == "fraction" else (1, 2)
+    value, low, high = (
+        f"{scale * number:+.{digits}f}".replace("-", "−")
+        for number in (lead.value, lead.low, lead.high)
+    )
+    return f"{value} points [{low}, {high}]" if scale == 100 else f"{value} [{low}, {high}]"
+
+
+def _agreement(agreement: Estimate) -> str:
+    if agreement.unit == "fraction":
+        return f"agrees with it on {format_interval(agreement)} of the examples"
+    return f"explains {format_interval(agreement)} of what the targets vary by about its outputs"
+
+
+def _drift(measured: Measurement) -> str:
+    drift, scale = measured.estimate("shape_drift"), measured.estimate("trace_ratio")
+    if not np.isfinite(drift.value) or not np.isfinite(scale.value):
+        return "The kernel is constant on these rows, so that its drift has no number."
+    return (
+        f"In training the shape of its kernel moved by {format_interval(drift)} (1 − CKA), its "
+        f"scale by a factor of {format_interval(scale)}."
+    )
+
+
+def _lead(measured: Measurement, score: str) -> str:
+    if _untrained(measured):
+        return "The network is the one it started as: there is nothing to compare."
+    best = measured.estimate(score, model="regularized")
+    return (
+        f"Linearized at its start and with the best ridge, the network reaches an {_noun(score)} "
+        f"of {format_interval(best)}; this network leads by "
+        f"{_points(measured.estimate('lead_over_regularized'))}. {_drift(measured)}"
+    )
+
+
+def _untrained(measured: Measurement) -> bool:
+    return measured.estimate("output_change").value <= STILL
+
+
+def _own_linearization(measured: Measurement) -> bool:
+    """Whether the kernel did not move at all, as where a network is linear in its parameters."""
+    drift = measured.estimate("shape_drift").value
+    scale = measured.estimate("trace_ratio").value
+    return bool(drift < 1e-9 and abs(scale - 1) < 1e-9)
+
+
+def _useful(baselines: Measurement | None) -> bool:
+    """Whether the network beats a constant answer, as far as is known."""
+    return baselines is None or baselines.estimate("advantage", baseline="constant").low > 0
+
+
+_SENTENCES = {
+    "more": (
+        "It did more than its initial kernel can.",
+        "It learned features: a kernel method built from its start would lose this. Keep what "
+        "allowed it (step size, scale of the initial weights, time) when you train it again.",
+        0.6,
+    ),
+    "same": (
+        "A kernel method would do the same.",
+        "On these data its training weighs features that it had from the start. Try kernel "
+        "regression, which has one setting, or a larger step size or smaller initial weights, "
+        "if features are what you hope for.",
+        0.62,
+    ),
+    "less": (
+        "A kernel method built from its own start does better.",
+        "Train it longer, at another step size or with other regularization first: its own start "
+        "offers more than training made of it.",
+        0.72,
+    ),
+}
+"""Headline, advice and importance of each verdict."""
+
+
+def _verdict(measured: Measurement, baselines: Measurement | None) -> str | None:
+    """Choose the sentence; None where the intervals leave it open or there is none to say."""
+    if _untrained(measured) or _own_linearization(measured):
+        return None
+    leads = [measured.estimate(f"lead_over_{name}") for name in ("linearized", "regularized")]
+    agreement = measured.estimate("agreement_regularized")
+    all_rows = measured.estimate("fitted_share").value == 1
+    if any(lead.kind == "indicative" for lead in leads):
+        return None
+    if min(lead.low for lead in leads) > 0:
+        return "more" if all_rows and _useful(baselines) else None
+    if leads[1].high < 0:
+        return "less"
+    tied = leads[1].low <= 0 and leads[1].high <= MARGIN and agreement.low >= AGREES
+    return "same" if tied and _useful(baselines) else None
+
+
+def _findings(
+    measured: Measurement, baselines: Measurement | None, score: str
+) -> tuple[Finding, ...]:
+    verdict = _verdict(measured, baselines)
+    if verdict is None:
+        return ()
+    headline, advice, importance = _SENTENCES[verdict]
+    own = measured.estimate(score, model="network")
+    linear = measured.estimate(score, model="regularized")
+    references = [Reference("linearized", linear.low, linear.high)]
+    references += [
+        Reference(name, known.low, known.high)
+        for name, known in _baselines(baselines, score)
+        if name != "constant"
+    ]
+    lowest = min([own.low, *(reference.low for reference in references)])
+    return (
+        Finding(
+            key="kernel",
+            headline=headline,
+            numbers=f"Its {_noun(score)} is **{format_interval(own)}**. Linearized at its start it "
+            f"reaches {format_interval(linear)} (with the best ridge) and "
+            f"{_agreement(measured.estimate('agreement_regularized'))}; the network's lead is "
+            f"{_points(measured.estimate('lead_over_regularized'))}. {_drift(measured)}",
+            advice=advice,
+            estimate=own,
+            label="this network",
+            references=tuple(references),
+            axis=(max(0.0, lowest - 0.05), 1.0) if score == "accuracy" else None,
+            importance=importance,
+            instrument="lazy-or-rich",
+            cites=("jacot2018", "chizat2019"),
+        ),
+    )
+
+
+def _baselines(baselines: Measurement | None, score: str) -> list[tuple[str, Estimate]]:
+    if baselines is None or score not in baselines.names:
+        return []
+    names = [str(name) for name in baselines.dataset["baseline"].values]
+    return [(name, baselines.estimate(score, baseline=name)) for name in names]
+
+
+def _figures(
+    measured: Measurement, baselines: Measurement | None, score: str
+) -> tuple[Figure, ...]:
+    rows = [
+        (words, measured.estimate(score, model=name), "C0" if name == "network" else "C1")
+        for name, words in NAMES.items()
+        # Interpolation of noisy targets may end far below zero; the table has the number.
+        if measured.estimate(score, model=name).value > -1
+    ]
+    rows += [(name, known, "0.45") for name, known in _baselines(baselines, score)]
+    aligned = [
+        (f"{words}{suffix}", measured.estimate(quantity, weights=weights), color)
+        for weights, words in (("now", "after training"), ("initialization", "before training"))
+        for quantity, suffix, color in (
+            ("alignment", "", "C0"),
+            ("shuffled_alignment", ", shuffled", "0.45"),
+        )
+    ]
+    drawn = [
+        Figure(
+            "kernel-scores",
+            partial(figures.scores, rows=rows, label=f"{_noun(score)} on unseen data"),
+            f"{_noun(score).capitalize()} of the network, of itself linearized at its start, and "
+            "of cheap models. Bars: 95 % over test examples.",
+            "; ".join(f"{name} {format_interval(known)}" for name, known, _ in rows),
+            height=0.75 + 0.31 * len(rows),
+        ),
+        Figure(
+            "kernel-alignment",
+            partial(figures.scores, rows=aligned, label="alignment of kernel and targets"),
+            "Centered alignment of the kernel with the targets, beside the same with shuffled "
+            f"targets. Bars: 95 % over {aligned[1][1].over}.",
+            "; ".join(f"{name} {format_number(known.value)}" for name, known, _ in aligned),
+            height=0.75 + 0.31 * len(aligned),
+        ),
+    ]
+    return tuple(drawn)
+
+
+def _tables(measured: Measurement) -> tuple[Table, ...]:
+    score = "accuracy" if "accuracy" in measured.names else "r_squared"
+    models = tuple(
+        (
+            NAMES[name],
+            measured.estimate(score, model=name),
+            "" if not suffix else measured.estimate(f"agreement{suffix[0]}"),
+            "" if not suffix else _points(measured.estimate(f"lead_over_{name}")),
+        )
+        for name, suffix in (
+            ("network", ()),
+            ("linearized", ("",)),
+            ("regularized", ("_regularized",)),
+        )
+    )
+    kernel = tuple(
+        (words, known if np.isfinite(known.value) else "unknown")
+        for words, known in (
+            ("shape drift, 1 − CKA", measured.estimate("shape_drift")),
+            ("ratio of traces", measured.estimate("trace_ratio")),
+            *(
+                (f"{words}, {name}", measured.estimate(quantity, weights=weights))
+                for quantity, words in (
+                    ("alignment", "alignment"),
+                    ("shuffled_alignment", "alignment with shuffled targets"),
+                )
+                for weights, name in (("now", "after"), ("initialization", "before"))
+            ),
+        )
+    )
+    ridge = format_number(measured.estimate("ridge").value)
+    return (
+        Table(
+            ("model", _noun(score), "agreement", "the network's lead, paired"),
+            models,
+            f"Intervals over test examples. The chosen ridge is {ridge} of the mean of the "
+            "kernel's diagonal.",
+        ),
+        Table(
+            ("kernel", "after and before training"),
+            kernel,
+            f"Intervals over {measured.estimate('shuffled_alignment', weights='now').over}. "
+            "Shuffled targets align by about 1/n without meaning anything.",
+        ),
+    )
+
+
+def _assumptions(measured: Measurement) -> tuple[Assumption, ...]:
+    full = "keeps the outputs apart" in measured.notes[0]
+    everything = measured.estimate("fitted_share").value == 1
+    return (
+        Assumption(
+            "The linearized network saw the same training rows as the network",
+            "met" if everything else "not met",
+        ),
+        Assumption(
+            "Its kernel keeps the outputs apart, or there is one output",
+            "met" if full or measured.notes[0].endswith("has one output.") else "not met",
+        ),
+        Assumption("The test rows chose nothing about the network", "cannot be checked"),
+    )
