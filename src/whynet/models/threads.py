@@ -13,8 +13,10 @@ from whynet.models.preservation import preserved
 from whynet.models.subject import Subject
 
 WORTH_SHARING = 5e8
-"""Floating-point operations of a batch's forward pass below which threads cost more than they
-bring: a few hundred microseconds of work is less than what waking and waiting take."""
+"""Floating-point operations of a batch's forward pass below which one thread is taken.
+
+Below it two threads bring a factor of 1.7 at most on an idle machine and cost one of two to four
+where something else runs (`benchmarks/threads.py`, figures in `benchmarks/README.md`)."""
 
 
 def advised_threads(subject: Subject) -> int:
