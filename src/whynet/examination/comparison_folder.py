@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,8 +22,8 @@ from whynet.examination.folder import (
     file_hash,
     request_of,
     save_weights,
-    swap,
     tree,
+    write_whole,
 )
 from whynet.examination.manifest import Request, examine_command, to_toml
 from whynet.examination.page import PageWords, render_page
@@ -214,14 +212,7 @@ def save_comparison(
 
     """
     folder = check_place(path, "path")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".whynet-"))
-    try:
-        _write(comparison, fresh, request)
-        fresh.chmod(0o755)
-        swap(fresh, folder)
-    finally:  # where two folders were exchanged, this is the old one
-        shutil.rmtree(fresh, ignore_errors=True)
+    write_whole(folder, lambda fresh: _write(comparison, fresh, request))
     return Path(path) / REPORT
 
 

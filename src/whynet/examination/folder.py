@@ -10,7 +10,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,15 +105,26 @@ def save(examination: Examination, path: str | Path, *, request: Request | None 
 
     """
     folder = check_out(path, "path")
+    write_whole(folder, lambda fresh: _write(examination, fresh, request))
+    return Path(path) / REPORT
+
+
+def write_whole(folder: Path, write: Callable[[Path], None]) -> None:
+    """Fill a temporary folder beside the target and put it in its place; whole or not at all.
+
+    Args:
+        folder: the target, checked.
+        write: fills the folder it is given.
+
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".whynet-"))
     try:
-        _write(examination, fresh, request)
+        write(fresh)
         fresh.chmod(0o755)
         swap(fresh, folder)
     finally:  # where two folders were exchanged, this is the old one
         shutil.rmtree(fresh, ignore_errors=True)
-    return Path(path) / REPORT
 
 
 def _write(examination: Examination, folder: Path, request: Request | None) -> None:
