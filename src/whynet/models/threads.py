@@ -15,8 +15,8 @@ from whynet.models.subject import Subject
 WORTH_SHARING = 5e8
 """Floating-point operations of a batch's forward pass below which one thread is taken.
 
-Below it two threads bring a factor of 1.7 at most on an idle machine and cost one of two to four
-where something else runs (`benchmarks/threads.py`, figures in `benchmarks/README.md`)."""
+Chosen for machines that do other work as well: below it two threads would often be faster on an
+idle one and are several times slower on a busy one (`benchmarks/threads.py`)."""
 
 
 def advised_threads(subject: Subject) -> int:

@@ -184,8 +184,8 @@ def density(state: State) -> tuple[dict[str, Quantity], np.ndarray]:
         band.low,
         band.high,
         dims=("place",),
-        # On networks before training the band covers two thirds of the true curve, since so few
-        # steps do not resolve what lies near zero; after training 98 %.
+        # Before training the band misses much of the true curve, since so few steps do not resolve
+        # what lies near zero (benchmarks/spectral_density.py): it may not claim coverage.
         kind="indicative",
         level=band.level,
         unit="per unit of asinh",
