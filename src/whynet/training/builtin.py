@@ -119,7 +119,8 @@ def load_builtin(
     from whynet.training.supervised import seeded, train
 
     subject = builtin_module(name)
-    training, test = subject.data()
+    with preserved():  # a first import of the data's library may draw random numbers
+        training, test = subject.data()
     with seeded(seed_from("builtin", name, "initialization", seed)):
         module = subject.build().to(dtype=torch.float32)
     initial = {key: value.detach().clone() for key, value in module.state_dict().items()}
