@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from whynet.examination.comparison import compare as compare
     from whynet.examination.examine import examine as examine
     from whynet.examination.verification import verify as verify
+    from whynet.models.retraining import Trainer as Trainer
     from whynet.models.subject import Subject as Subject
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Subject": "whynet.models.subject",
+    "Trainer": "whynet.models.retraining",
     "examine": "whynet.examination.examine",
     "compare": "whynet.examination.comparison",
     "measure": "whynet.concepts.measuring",

@@ -11,6 +11,7 @@ import whynet
 
 KINDS: dict[str, type] = {
     "Subject": type,
+    "Trainer": type,
     "examine": FunctionType,
     "compare": FunctionType,
     "measure": FunctionType,

@@ -67,6 +67,10 @@ def add_subject_options(parser: argparse.ArgumentParser) -> None:
         ("test", "data that chose nothing about the network; the same forms"),
         ("target", "column of the targets in a table"),
         ("loss", "cross_entropy, bce, mse, or file.py:name (default: cross_entropy)"),
+        (
+            "train-with",
+            "file.py:train, a function train(model, inputs, targets), to train it again",
+        ),
         ("output", "which entry of a dict or tuple output to examine"),
     ):
         field = "target_column" if name == "target" else name.replace("-", "_")

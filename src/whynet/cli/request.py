@@ -57,7 +57,7 @@ def _check_sources(config: dict[str, Any], given: dict[str, Any]) -> None:
     from whynet.examination.manifest import option
     from whynet.models.load.reference import is_code
 
-    for name in ("target", "train", "test", "loss"):
+    for name in ("target", "train", "test", "loss", "train_with"):
         recorded, on_line = config.get(name), given.get(name)
         if recorded is None or recorded == on_line:
             continue

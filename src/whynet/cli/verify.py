@@ -19,6 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for name in ("train", "test", "loss"):
         parser.add_argument(f"--{name}", metavar="…", help=f"{name}, where it is code or moved")
+    parser.add_argument(
+        "--train-with",
+        dest="train_with",
+        metavar="…",
+        help="the training function, where the examination was given one",
+    )
     add_output_options(parser)
 
 
@@ -36,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
             train=arguments.train,
             test=arguments.test,
             loss=arguments.loss,
+            train_with=arguments.train_with,
             announce=shown.announce,
             progress=shown.ran,
         )

@@ -13,6 +13,7 @@ TAGS: Final[dict[str, str]] = {
     "deterministic": "two calls of the network on the same input differ, even in evaluation mode",
     "trainable": "no parameter is trainable (all are frozen or there are none)",
     "piecewise-linear": "the network is not piecewise linear",
+    "retrainable": "no training function is known (give --train-with file.py:train)",
     "initialization": "the network's initial weights are not known (give --init-weights)",
 }
 """Tag to the sentence that stands in a report where the tag is missing."""

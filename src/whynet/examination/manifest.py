@@ -36,6 +36,7 @@ class Request:
         target_column: column of labels in tables.
         loss: name of the loss or `file.py:name`.
         output: which entry of a structured output to examine.
+        train_with: function that trains the network, `file.py:name`.
         device: where to compute.
         dtype: `float32` or `float64`; that of the network by default.
         batch_size: rows in memory at a time.
@@ -58,6 +59,7 @@ class Request:
     target_column: str | None = None
     loss: str | None = None
     output: str | None = None
+    train_with: str | None = None
     device: str = "cpu"
     dtype: str | None = None
     batch_size: int = 512
@@ -97,7 +99,16 @@ def check_values(request: Request) -> None:
                 raise InputError(entry.name, f"{text!r}, with bytes that are no text", "UTF-8")
 
 
-_SOURCES = ("weights", "init_weights", "train", "test", "target_column", "loss", "output")
+_SOURCES = (
+    "weights",
+    "init_weights",
+    "train",
+    "test",
+    "target_column",
+    "loss",
+    "output",
+    "train_with",
+)
 _SETTINGS = ("device", "dtype", "batch_size", "memory", "threads", "seed")
 
 

@@ -19,6 +19,7 @@ from whynet.examination.manifest import Request, option
 from whynet.models.data.load import load_data
 from whynet.models.load.model import load_model
 from whynet.models.load.reference import is_code
+from whynet.models.load.training import load_trainer
 from whynet.models.load.weights import load_weights
 from whynet.models.losses import load_loss
 from whynet.models.memory import affordable_batch
@@ -109,7 +110,7 @@ def load_subject(
 def _builtin(
     request: Request, announce: Announce, progress: TrainingProgress | None
 ) -> tuple[dict[str, Any], dict[str, str], list[str]]:
-    for role in ("train", "test", "loss"):
+    for role in ("train", "test", "loss", "train_with"):
         if getattr(request, role) is not None:
             raise InputError(
                 option(role),
@@ -137,6 +138,7 @@ def _builtin(
         "test": built.test,
         "loss": built.loss,
         "initial": initial,
+        "trainer": built.trainer,
     }
     return values, hashes, [*built.notes, *notes]
 
@@ -184,6 +186,10 @@ def _own(request: Request, announce: Announce) -> tuple[dict[str, Any], dict[str
     )
     if values["loss"].sha256:
         hashes["loss"] = values["loss"].sha256
+    if request.train_with is not None:
+        values["trainer"], hashes["train_with"] = load_trainer(
+            request.target, request.train_with, announce=announce
+        )
     return values, hashes, notes
 
 

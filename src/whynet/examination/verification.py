@@ -75,6 +75,7 @@ def verify(
     train: str | None = None,
     test: str | None = None,
     loss: str | None = None,
+    train_with: str | None = None,
     announce: Announce = say_on_stderr,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> tuple[Recomputed, ...]:
@@ -92,6 +93,7 @@ def verify(
         train: training data, where they are code or lie elsewhere now.
         test: test data, likewise.
         loss: the loss, where it is code.
+        train_with: the training function, where the examination knew one.
         announce: told before code of the user runs; the error stream by default.
         progress: told what runs next, how many are done and how many there are.
 
@@ -104,7 +106,8 @@ def verify(
 
     """
     folder = Path(path)
-    request = _request(folder, target=target, train=train, test=test, loss=loss)
+    given = {"target": target, "train": train, "test": test, "loss": loss}
+    request = _request(folder, **given, train_with=train_with)
     names = _recomputable(request)
     loaded = load_subject(request, announce=announce)
     found: dict[str, Measurement | str] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -289,3 +289,33 @@ def _called(subject: Subject, inputs: Any) -> Tensor:
             f"({type(error).__name__}: {message[:300]})",
             "a network that accepts the rows of the data",
         ) from error
+
+
+class Selected(nn.Module):
+    """A network that returns one entry of its output, in a form that a tracer can follow."""
+
+    def __init__(self, module: nn.Module, key: str | int, by_attribute: bool) -> None:
+        super().__init__()
+        self.module = module
+        self.key = key
+        self.by_attribute = by_attribute
+
+    def forward(self, inputs: Tensor) -> Any:
+        """Return the entry of the output at these inputs."""
+        outputs = self.module(inputs)
+        return getattr(outputs, str(self.key)) if self.by_attribute else outputs[self.key]
+
+
+def built(build: Callable[[], nn.Module]) -> nn.Module:
+    """Return the network a function makes.
+
+    Raises:
+        InputError: it is no function, or makes something else.
+
+    """
+    if isinstance(build, type) or not callable(build):
+        raise InputError("model", f"{build!r}", "a torch.nn.Module, or a function that returns one")
+    module = build()
+    if not isinstance(module, nn.Module):
+        raise InputError("model", f"a function returning {type(module).__name__}", "a Module")
+    return module

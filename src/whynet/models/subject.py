@@ -19,6 +19,8 @@ from whynet.models.batch_norm import RECALIBRATED, batch_normalized, recalibrate
 from whynet.models.data.examples import Examples
 from whynet.models.losses import Loss, load_loss
 from whynet.models.network_checks import (
+    Selected,
+    built,
     checked_copy,
     chosen_entry,
     probe_forward,
@@ -27,6 +29,7 @@ from whynet.models.network_checks import (
 )
 from whynet.models.piecewise_linear import PiecewiseLinearGraph, piecewise_linear_graph
 from whynet.models.preservation import preserved
+from whynet.models.retraining import Log, Trainer, Variation
 
 Split = Literal["train", "test"]
 
@@ -53,6 +56,7 @@ class Subject:
             kept in half precision.
         batch_size: rows in memory at a time; memory is bounded by it, not by the data.
         notes: sentences about what was done on the way in, for the report.
+        trainer: how the network is built and trained, so that it can be trained again.
 
     Raises:
         InputError: the network, the data and the loss do not fit together; the sentence names
@@ -70,6 +74,7 @@ class Subject:
     batch_size: int
     notes: tuple[str, ...]
     output: str | int | None
+    trainer: Trainer | None
     _initial_state: dict[str, Tensor] | None
     _deterministic: bool
     _probe_shape: tuple[int, ...]
@@ -88,9 +93,10 @@ class Subject:
         dtype: torch.dtype | None = None,
         batch_size: int = 512,
         notes: tuple[str, ...] = (),
+        trainer: Trainer | None = None,
     ) -> None:
         with preserved():
-            module = model if isinstance(model, nn.Module) else _build(model)
+            module = model if isinstance(model, nn.Module) else built(model)
             copied, copy_notes = checked_copy(module, device, dtype)
             parameter = next(copied.parameters(), None)
             values: dict[str, Any] = {
@@ -103,6 +109,7 @@ class Subject:
                 "dtype": parameter.dtype if parameter is not None else (dtype or torch.float32),
                 "batch_size": _positive(batch_size, "batch_size"),
                 "output": output,
+                "trainer": trainer,
                 "_initial_state": state_of(initial, copied),
             }
             for key, value in values.items():
@@ -224,6 +231,7 @@ class Subject:
             "trainable": bool(self.parameters),
             "piecewise-linear": isinstance(self.graph, PiecewiseLinearGraph),
             "initialization": self._initial_state is not None,
+            "retrainable": self.trainer is not None and self.train is not None,
         }
         return frozenset(tag for tag, holds in held.items() if holds)
 
@@ -248,7 +256,7 @@ class Subject:
         with torch.no_grad():
             outputs = module(inputs)
         if not isinstance(outputs, Tensor):
-            module = _Selected(module, *chosen_entry(outputs, self.output))
+            module = Selected(module, *chosen_entry(outputs, self.output))
         return piecewise_linear_graph(module, inputs[0])
 
     @cached_property
@@ -303,19 +311,47 @@ class Subject:
         batch_size: int | None = None,
     ) -> Subject:
         """Return a subject with another network of the same form, precision or batch size."""
-        return Subject(
-            module,
-            train=self.train,
-            test=self.test,
-            loss=self.loss,
-            name=self.name,
-            initial=self._initial_state,
-            output=self.output,
-            device=self.device,
-            dtype=dtype or self.dtype,
-            batch_size=batch_size or self.batch_size,
-            notes=self.notes,
-        )
+        changes = {"dtype": dtype or self.dtype, "batch_size": batch_size or self.batch_size}
+        return self._with(module, **changes)
+
+    def _with(self, module: nn.Module, **changes: Any) -> Subject:
+        kept = {
+            "train": self.train,
+            "test": self.test,
+            "loss": self.loss,
+            "name": self.name,
+            "initial": self._initial_state,
+            "output": self.output,
+            "device": self.device,
+            "dtype": self.dtype,
+            "batch_size": self.batch_size,
+            "notes": self.notes,
+            "trainer": self.trainer,
+        }
+        return Subject(module, **{**kept, **changes})
+
+    def retrained(
+        self, variation: Variation, log: Callable[[nn.Module], Log] | None = None
+    ) -> Subject:
+        """Return the subject of the network built and trained anew, with what it was trained on.
+
+        It has the same test data, knows its initial weights, and cannot be trained again itself.
+        Cost: one training run; variations that were run before come from memory.
+
+        Args:
+            variation: how training differs from the user's own run.
+            log: see `Trainer.run`.
+
+        Raises:
+            InputError: no training function or data are known, or it cannot be varied so.
+            Diverged: training ended in weights that are not finite.
+
+        """
+        if self.trainer is None:
+            raise InputError("trainer", "no training function", "a Trainer, to train it again")
+        done = self.trainer.run(variation, self.examples("train"), device=self.device, log=log)
+        changes = {"train": done.train, "initial": done.initial_state, "trainer": None}
+        return self._with(done.module, **changes)
 
     def in_precision(self, dtype: torch.dtype) -> Subject:
         """Return this subject computing in another precision (float64 for checks)."""
@@ -338,29 +374,6 @@ class Subject:
                 for _, some in split.batches(8192, device=torch.device("cpu"), dtype=self.dtype):
                     self.loss.check_targets(some, tuple(probe.outputs.shape))
         return probe.deterministic, notes
-
-
-class _Selected(nn.Module):
-    """A network that returns one entry of its output, in a form that a tracer can follow."""
-
-    def __init__(self, module: nn.Module, key: str | int, by_attribute: bool) -> None:
-        super().__init__()
-        self.module = module
-        self.key = key
-        self.by_attribute = by_attribute
-
-    def forward(self, inputs: Tensor) -> Any:
-        outputs = self.module(inputs)
-        return getattr(outputs, str(self.key)) if self.by_attribute else outputs[self.key]
-
-
-def _build(build: Callable[[], nn.Module]) -> nn.Module:
-    if isinstance(build, type) or not callable(build):
-        raise InputError("model", f"{build!r}", "a torch.nn.Module, or a function that returns one")
-    module = build()
-    if not isinstance(module, nn.Module):
-        raise InputError("model", f"a function returning {type(module).__name__}", "a Module")
-    return module
 
 
 def _examples(data: Any, argument: str) -> Examples | None:

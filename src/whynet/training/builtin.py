@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from whynet.core.builtin import BuiltIn
 from whynet.core.errors import InputError
@@ -20,6 +20,7 @@ from whynet.core.seeds import seed_from
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from whynet.models.retraining import Log, Trainer
     from whynet.training.bundled_data import Pair
     from whynet.training.supervised import Recipe
 
@@ -35,6 +36,7 @@ class BuiltSubject:
         test: test inputs and targets; they chose nothing about the network.
         loss: `cross_entropy`, `bce` or `mse`.
         notes: sentences a reader of results must know.
+        trainer: how it is built and trained, to train it again.
 
     """
 
@@ -44,6 +46,7 @@ class BuiltSubject:
     test: Pair
     loss: str
     notes: tuple[str, ...]
+    trainer: Trainer
 
 
 class BuiltInModule(Protocol):
@@ -55,7 +58,7 @@ class BuiltInModule(Protocol):
     def data(self) -> tuple[Pair, Pair]:
         """Return training and test data."""
 
-    def build(self) -> nn.Module:
+    def build(self, width_factor: float = 1.0) -> nn.Module:
         """Return the network with weights from torch's global generator."""
 
 
@@ -114,9 +117,8 @@ def load_builtin(
     """
     import torch
 
-    from whynet.models.losses import load_loss
     from whynet.models.preservation import preserved
-    from whynet.training.supervised import seeded, train
+    from whynet.training.supervised import seeded
 
     subject = builtin_module(name)
     with preserved():  # a first import of the data's library may draw random numbers
@@ -125,25 +127,80 @@ def load_builtin(
         module = subject.build().to(dtype=torch.float32)
     initial = {key: value.detach().clone() for key, value in module.state_dict().items()}
     if module_state is None:
-        recipe = dataclasses.replace(
-            subject.RECIPE, seed=seed_from("builtin", name, "training", seed)
-        )
-        sums = load_loss(subject.SUBJECT.loss).sums
-
-        def mean_loss(outputs: Tensor, targets: Tensor) -> Tensor:
-            total, count = sums(outputs, targets)
-            return total / count
-
-        with preserved():
-            # Batches this small gain nothing from threads, and weights must not depend on them.
-            torch.set_num_threads(1)
-            train(module, *training, mean_loss, recipe, progress=progress)
+        _train(name, module, *training, seed=seed, progress=progress)
     else:
         _load(module, module_state, name)
     module.eval()
     return BuiltSubject(
-        module, initial, training, test, subject.SUBJECT.loss, subject.SUBJECT.notes
+        module,
+        initial,
+        training,
+        test,
+        subject.SUBJECT.loss,
+        subject.SUBJECT.notes,
+        builtin_trainer(name),
     )
+
+
+def builtin_trainer(name: str) -> Trainer:
+    """Return how a built-in subject is built and trained; seed `k` is that of `load_builtin`.
+
+    Raises:
+        InputError: there is no such subject.
+
+    """
+    from whynet.models.retraining import Trainer
+
+    def train(
+        model: nn.Module,
+        inputs: Tensor,
+        targets: Tensor,
+        seed: int,
+        learning_rate_factor: float = 1.0,
+        steps_factor: float = 1.0,
+        log: Log | None = None,
+    ) -> None:
+        factors = (learning_rate_factor, steps_factor)
+        _train(name, model, inputs, targets, seed=seed, factors=factors, log=log)
+
+    return Trainer(builtin_module(name).build, train, label=("builtin", name))
+
+
+def _train(
+    name: str,
+    module: nn.Module,
+    inputs: Any,
+    targets: Any,
+    *,
+    seed: int,
+    factors: tuple[float, float] = (1.0, 1.0),
+    progress: Callable[[int, int, float], None] | None = None,
+    log: Log | None = None,
+) -> None:
+    """Train by the recipe of a built-in subject, its step size and length scaled."""
+    import torch
+
+    from whynet.models.losses import load_loss
+    from whynet.models.preservation import preserved
+    from whynet.training.supervised import train
+
+    subject = builtin_module(name)
+    recipe = dataclasses.replace(
+        subject.RECIPE,
+        seed=seed_from("builtin", name, "training", seed),
+        learning_rate=subject.RECIPE.learning_rate * factors[0],
+        epochs=max(1, round(subject.RECIPE.epochs * factors[1])),
+    )
+    sums = load_loss(subject.SUBJECT.loss).sums
+
+    def mean_loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        total, count = sums(outputs, targets)
+        return total / count
+
+    with preserved():
+        # Batches this small gain nothing from threads, and weights must not depend on them.
+        torch.set_num_threads(1)
+        train(module, inputs, targets, mean_loss, recipe, progress=progress, log=log)
 
 
 def _load(module: nn.Module, state: Mapping[str, Tensor], name: str) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from whynet.core.errors import InputError
 from whynet.core.seeds import seed_from
 from whynet.models.preservation import preserved
+from whynet.models.retraining import Diverged, Log
 
 Optimizer = Literal["sgd", "adam"]
 Progress = Callable[[int, int, float], None]
@@ -82,6 +83,15 @@ class TrainingResult:
     recipe: Recipe
 
 
+def scaled(size: int, factor: float, multiple: int = 1) -> int:
+    """Return a width times a factor, rounded to a multiple of at least one.
+
+    >>> scaled(128, 0.5), scaled(24, 0.3, multiple=4)
+    (64, 8)
+    """
+    return multiple * max(1, round(size * factor / multiple))
+
+
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Run with torch's generators at `seed`, and restore every global generator afterwards.
@@ -101,6 +111,7 @@ def train(
     recipe: Recipe,
     *,
     progress: Progress | None = None,
+    log: Log | None = None,
 ) -> TrainingResult:
     """Train a network in place, by minibatches in a seeded random order.
 
@@ -115,10 +126,11 @@ def train(
         loss_function: `(outputs, targets) -> mean loss`, a scalar.
         recipe: how to train.
         progress: called after each epoch.
+        log: called after each step with its number from 1, the step's loss and the optimizer.
 
     Raises:
-        InputError: no rows, unequal numbers of rows, or a loss that is not finite (training
-            diverged).
+        InputError: no rows, or unequal numbers of rows.
+        Diverged: the loss became infinite or no number.
 
     """
     rows, labels = torch.as_tensor(inputs), torch.as_tensor(targets)
@@ -129,6 +141,7 @@ def train(
         )
     initial = {name: value.detach().clone() for name, value in module.state_dict().items()}
     losses: list[float] = []
+    step = 0
     parts = math.ceil(count / recipe.batch_size)
     order = torch.Generator().manual_seed(seed_from("training", "order", recipe.seed))
     with seeded(seed_from("training", "dropout", recipe.seed)), torch.enable_grad():
@@ -138,13 +151,12 @@ def train(
             for epoch in range(recipe.epochs):
                 mean = 0.0
                 for chosen in torch.randperm(count, generator=order).tensor_split(parts):
-                    loss = loss_function(module(rows[chosen]), labels[chosen])
-                    value = loss.item()
+                    value = _step(module, rows[chosen], labels[chosen], loss_function, optimizer)
                     if not math.isfinite(value):
                         raise _diverged(value, epoch, recipe)
-                    optimizer.zero_grad(set_to_none=True)
-                    loss.backward()  # type: ignore[no-untyped-call]
-                    optimizer.step()
+                    step += 1
+                    if log is not None:
+                        log(step, {"loss": value, "optimizer": optimizer})
                     mean += value * len(chosen) / count
                 losses.append(mean)
                 if progress is not None:
@@ -153,6 +165,23 @@ def train(
             module.eval()
             module.zero_grad(set_to_none=True)
     return TrainingResult(initial, tuple(losses), recipe.epochs * parts, recipe)
+
+
+def _step(
+    module: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    loss_function: Callable[[Tensor, Tensor], Tensor],
+    optimizer: torch.optim.Optimizer,
+) -> float:
+    """Take one step and return the loss before it; none where that is not finite."""
+    loss = loss_function(module(inputs), targets)
+    value = loss.item()
+    if math.isfinite(value):
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return float(value)
 
 
 def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -169,8 +198,8 @@ def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.AdamW(trained, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
 
 
-def _diverged(value: float, epoch: int, recipe: Recipe) -> InputError:
-    return InputError(
+def _diverged(value: float, epoch: int, recipe: Recipe) -> Diverged:
+    return Diverged(
         "learning_rate",
         f"{recipe.learning_rate}, at which the loss became {value} in epoch {epoch + 1}",
         "a smaller step size, or inputs and targets of order one",

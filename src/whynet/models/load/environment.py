@@ -7,7 +7,7 @@ import os
 import random
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ _siblings: dict[str, Path] = {}
 
 
 @contextmanager
-def user_environment(folder: Path | None) -> Iterator[None]:
+def user_environment(folder: Path | None, *, reseed: bool = True) -> Iterator[None]:
     """Run a user's code: imports, seeds and global settings are as before when it is done.
 
     `folder` stands last on `sys.path`, so that a file beside the user's never hides an installed
@@ -30,6 +30,7 @@ def user_environment(folder: Path | None) -> Iterator[None]:
 
     Args:
         folder: where the user's file may import from; None adds nothing.
+        reseed: whether generators start from the fixed seed; else the caller has seeded them.
 
     """
     path, bytecode, place = list(sys.path), sys.dont_write_bytecode, Path.cwd()
@@ -42,7 +43,8 @@ def user_environment(folder: Path | None) -> Iterator[None]:
     sys.dont_write_bytecode = True
     importlib.invalidate_caches()
     try:
-        with _random_state(seed_from("user-code")), _torch_settings():
+        random_state = _random_state(seed_from("user-code")) if reseed else nullcontext()
+        with random_state, _torch_settings():
             yield
     finally:
         sys.path[:] = path

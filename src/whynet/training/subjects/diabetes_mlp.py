@@ -7,7 +7,7 @@ from torch import nn
 from whynet.core.builtin import BuiltIn
 from whynet.models.families import mlp
 from whynet.training.bundled_data import Pair, diabetes
-from whynet.training.supervised import Recipe
+from whynet.training.supervised import Recipe, scaled
 
 SUBJECT = BuiltIn(
     title="10–32–1 ReLU network on the diabetes data",
@@ -30,6 +30,6 @@ def data() -> tuple[Pair, Pair]:
     return diabetes()
 
 
-def build() -> nn.Module:
+def build(width_factor: float = 1.0) -> nn.Module:
     """Return the network with weights drawn from torch's global generator."""
-    return mlp.build(10, (32,), 1)
+    return mlp.build(10, (scaled(32, width_factor),), 1)

@@ -7,7 +7,7 @@ from torch import nn
 from whynet.core.builtin import BuiltIn
 from whynet.models.families import convolutional
 from whynet.training.bundled_data import Pair, digits
-from whynet.training.supervised import Recipe
+from whynet.training.supervised import Recipe, scaled
 
 SUBJECT = BuiltIn(
     title="Convolutional network with two stages on handwritten digits",
@@ -24,6 +24,6 @@ def data() -> tuple[Pair, Pair]:
     return digits((1, 8, 8))
 
 
-def build() -> nn.Module:
+def build(width_factor: float = 1.0) -> nn.Module:
     """Return the network with weights drawn from torch's global generator."""
-    return convolutional.build((1, 8, 8), (16, 32), 10)
+    return convolutional.build((1, 8, 8), (scaled(16, width_factor), scaled(32, width_factor)), 10)

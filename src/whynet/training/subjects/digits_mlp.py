@@ -7,7 +7,7 @@ from torch import nn
 from whynet.core.builtin import BuiltIn
 from whynet.models.families import mlp
 from whynet.training.bundled_data import Pair, digits
-from whynet.training.supervised import Recipe
+from whynet.training.supervised import Recipe, scaled
 
 SUBJECT = BuiltIn(
     title="64–128–10 ReLU network on handwritten digits",
@@ -24,6 +24,6 @@ def data() -> tuple[Pair, Pair]:
     return digits((64,))
 
 
-def build() -> nn.Module:
+def build(width_factor: float = 1.0) -> nn.Module:
     """Return the network with weights drawn from torch's global generator."""
-    return mlp.build(64, (128,), 10)
+    return mlp.build(64, (scaled(128, width_factor),), 10)

@@ -7,7 +7,7 @@ from torch import nn
 from whynet.core.builtin import BuiltIn
 from whynet.models.families import transformer
 from whynet.training.bundled_data import Pair, digits
-from whynet.training.supervised import Recipe
+from whynet.training.supervised import Recipe, scaled
 
 SUBJECT = BuiltIn(
     title="Transformer with two blocks on handwritten digits, 2 × 2 patches as tokens",
@@ -24,6 +24,6 @@ def data() -> tuple[Pair, Pair]:
     return digits((1, 8, 8))
 
 
-def build() -> nn.Module:
+def build(width_factor: float = 1.0) -> nn.Module:
     """Return the network with weights drawn from torch's global generator."""
-    return transformer.build((1, 8, 8), 2, 10, width=24, depth=2, heads=4)
+    return transformer.build((1, 8, 8), 2, 10, width=scaled(24, width_factor, 4), depth=2, heads=4)
