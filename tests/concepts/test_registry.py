@@ -47,7 +47,7 @@ def test_questions_use_instruments_that_exist() -> None:
         question: Question = entry.metadata
         names = {*question.uses, *question.may_use}
         assert names <= set(instruments())
-        assert set(question.at_initialization) <= names
+        assert set(question.references) <= names
         assert question.title.endswith("?")
         used |= names
     assert used == set(instruments()), "an instrument that no question uses"

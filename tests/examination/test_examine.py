@@ -64,7 +64,7 @@ def test_an_examination_measures_as_the_instruments_do() -> None:
         outcome, alone = done.report.outcomes[name], measure(name, small_subject(), seed=4)
         assert isinstance(outcome, Measurement) and isinstance(alone, Measurement)
         assert outcome.dataset.identical(alone.dataset)
-    assert done.report.initial.keys() <= {"fit", "calibration"}
+    assert done.report.others["initial"].keys() == {"fit", "calibration"}
     receipt = done.report.answers[0].receipts[0]
     assert receipt.command == "whynet.measure('fit', subject, rounds=1, seed=4)"
 

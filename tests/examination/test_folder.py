@@ -73,7 +73,7 @@ def test_results_open_with_plain_xarray(examination: Examination, tmp_path: Path
 def test_results_read_back_as_they_were(examination: Examination, tmp_path: Path) -> None:
     examination.save(str(tmp_path / "a"))
     for view, kept in (
-        ("trained", examination.report.outcomes), ("initial", examination.report.initial),
+        ("trained", examination.report.outcomes), ("initial", examination.report.others["initial"]),
     ):  # fmt: skip
         found = read_results(tmp_path / "a", view)
         assert found.keys() == kept.keys()

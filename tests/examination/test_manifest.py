@@ -38,9 +38,13 @@ def requests(draw: st.DrawFn) -> Request:
             values[entry.name] = draw(
                 st.dictionaries(NASTY, NUMBER if entry.name == "rounds" else NASTY, max_size=3)
             )
+        elif entry.name == "reached":
+            values[entry.name] = draw(
+                st.dictionaries(NASTY, st.lists(NASTY, max_size=3).map(tuple), max_size=3)
+            )
         elif isinstance(default, tuple):
             values[entry.name] = tuple(draw(st.lists(NASTY, max_size=3)))
-        elif entry.name == "threads":
+        elif entry.name in ("threads", "seeds"):
             values[entry.name] = draw(st.none() | NUMBER)
         elif isinstance(default, int):
             values[entry.name] = draw(NUMBER)
@@ -87,7 +91,8 @@ def test_text_where_something_else_belongs(
     texts = {
         name
         for name in values
-        if name != "threads" and not isinstance(getattr(Request(), name), int | tuple | dict)
+        if name not in ("threads", "seeds")
+        and not isinstance(getattr(Request(), name), int | tuple | dict)
     }
     if texts == set(values):
         assert read_toml(file) == values

@@ -44,7 +44,7 @@ PAYLOADS = [
     "&lt;script&gt;&#60;script&#62;",
     "$\\frac$ $x$",
 ]
-STRUCTURE = {"state", "status", "kind", "instrument", "uses", "may_use", "at_initialization"}
+STRUCTURE = {"state", "status", "kind", "instrument", "uses", "may_use", "references"}
 
 
 class Page(HTMLParser):

@@ -37,7 +37,7 @@ def test_keys_are_stable() -> None:
     content = strict(to_json(report))
     assert list(content) == [
         "schema_version", "whynet", "subject", "interrupted", "seconds", "findings", "questions",
-        "instruments", "numbers",
+        "instruments", "set_aside", "numbers", "references", "reference_notes",
     ]  # fmt: skip
     assert content["numbers"]["test_accuracy"] == content["numbers"]["fit.accuracy.test"]
 

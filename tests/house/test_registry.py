@@ -34,7 +34,7 @@ def test_question_is_what_its_source_says_and_names_instruments(name: str) -> No
     used = {*about.uses, *about.may_use}
     assert about.uses
     assert used <= set(instruments())
-    assert set(about.at_initialization) <= used
+    assert set(about.references) <= used
 
 
 @pytest.mark.parametrize("name", builtins())

@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
         comparison, request = _compare(request, readings, arguments, shown)
         save_comparison(comparison, folder, request=request)
     _print(comparison, arguments)
-    failed = judge(conditions, numbers(comparison.report))
+    failed = judge(conditions, numbers(comparison.report), outcomes=comparison.report.outcomes)
     for sentence in failed:
         say(sentence)
     if failed:

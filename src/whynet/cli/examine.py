@@ -37,6 +37,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "buys shorter error bars (default: one round)",
     )
     what.add_argument(
+        "--seeds",
+        metavar="K",
+        type=int,
+        default=absent,
+        help="other seeds to train for reference, beside a network with shuffled labels, where a "
+        "training function is known (default: 3, as far as a minute or the budget goes; 0 trains "
+        "nothing again)",
+    )
+    what.add_argument(
         "--fail-on",
         dest="fail_on",
         metavar="CONDITION",
@@ -81,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
         again = examine_command(request, arguments.out)
         say(f"interrupted; the report holds what was finished. Again: {again}")
         return main.INTERRUPTED
-    failed = judge(conditions, numbers(examination.report))
+    failed = judge(conditions, numbers(examination.report), outcomes=examination.report.outcomes)
     for sentence in failed:
         say(sentence)
     if failed:
@@ -102,7 +111,7 @@ def _reasons(report: Report) -> list[str]:
 
 def _examine(request: Request, out: str, shown: Bars) -> tuple[Examination, Request]:
     from whynet.core.budget import parse_seconds
-    from whynet.examination.examine import examine
+    from whynet.examination.examine import SEEDS_ASKED, examine
     from whynet.examination.folder import WEIGHTS
     from whynet.examination.manifest import measure_command
     from whynet.examination.source import load_subject
@@ -117,6 +126,8 @@ def _examine(request: Request, out: str, shown: Bars) -> tuple[Examination, Requ
             budget=None if request.budget is None else parse_seconds(request.budget),
             rounds=request.rounds,
             seed=request.seed,
+            seeds=SEEDS_ASKED if request.seeds is None else request.seeds,
+            reached=request.reached or None,
             progress=shown.ran,
             command=lambda name, rounds: measure_command(loaded.request, name, rounds, weights),
         )

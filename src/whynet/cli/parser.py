@@ -71,6 +71,7 @@ def add_subject_options(parser: argparse.ArgumentParser) -> None:
             "train-with",
             "file.py:train, a function train(model, inputs, targets), to train it again",
         ),
+        ("trajectory", "record of its training, written by whynet.Recorder"),
         ("output", "which entry of a dict or tuple output to examine"),
     ):
         field = "target_column" if name == "target" else name.replace("-", "_")

@@ -36,6 +36,8 @@ def request_from(arguments: argparse.Namespace) -> Request:
     if "budget" in given:
         # An explicit budget asks for other rounds than the recorded ones.
         config.pop("rounds", None)
+    if given.keys() & {"budget", "seeds"}:
+        config.pop("reached", None)
     merged = {**config, **given}
     if merged.get("rounds") and "rounds" in config:
         merged.pop("budget", None)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure as MatplotlibFigure
 
+    from whynet.core.measurement import Measurement
+
 
 @dataclass(frozen=True)
 class Question:
@@ -22,8 +24,8 @@ class Question:
         short: one or two words for the navigation of the report.
         uses: instruments it cannot do without; where one does not apply, the panel does not.
         may_use: instruments whose results enrich the panel where they exist.
-        at_initialization: those of its instruments that are also measured on the network before
-            training, where that is known.
+        references: those of its instruments that are also measured on reference networks: this
+            one before training, one trained on shuffled labels, and other seeds, where known.
         order: position of the panel in the report, small first.
 
     """
@@ -32,7 +34,7 @@ class Question:
     short: str
     uses: tuple[str, ...]
     may_use: tuple[str, ...] = ()
-    at_initialization: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
     order: int = 100
 
 
@@ -50,6 +52,10 @@ class Reference:
     name: str
     low: float
     high: float
+
+
+UNTRAINED, SHUFFLED, SEEDS = "at initialization", "shuffled labels", "other seeds"
+"""How the reference networks are called wherever a number stands beside theirs."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,10 @@ class Finding:
         importance: 0 to 1; findings are ordered by it.
         instrument: id of the instrument whose receipt stands beside the finding.
         cites: keys of `references.bib`.
+        read: reads the same number from the measurement of `instrument` on another network, so
+            that the reference networks' stand beside it; None where it is this network's alone.
+        regardless: whether a reader would act on it even where an untrained network, or one
+            trained on shuffled labels, shows the same: a warning, never a praise.
 
     """
 
@@ -87,6 +97,8 @@ class Finding:
     references: tuple[Reference, ...] = ()
     axis: tuple[float, float] | None = None
     cites: tuple[str, ...] = ()
+    read: Callable[[Measurement], Estimate] | None = None
+    regardless: bool = False
 
 
 @dataclass(frozen=True)
@@ -191,9 +203,13 @@ class Results:
         facts: the network and its data.
         measured: instrument id to measurement; only those that applied and finished.
         initial: the same for the network at initialization; empty where it is unknown.
+        shuffled: the same for a network trained on shuffled labels; empty where there is none.
+        seeds: the same for networks trained from other seeds.
 
     """
 
     facts: SubjectFacts
     measured: dict[str, Any]
-    initial: dict[str, Any]
+    initial: dict[str, Any] = field(default_factory=dict)
+    shuffled: dict[str, Any] = field(default_factory=dict)
+    seeds: tuple[dict[str, Any], ...] = ()

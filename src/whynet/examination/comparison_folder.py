@@ -232,4 +232,4 @@ def _write(comparison: Comparison, folder: Path, request: Request | None) -> Non
     hashes |= {role: file_hash(folder / name) for role, name in HASHED.items()}
     values = {**vars(asked), "only": comparison.readings, "sha256": hashes}
     (folder / MANIFEST).write_text(to_toml(Request(**values)), encoding="utf-8")
-    tree(report.outcomes, {}).to_zarr(folder / RESULTS, consolidated=False)
+    tree({"trained": report.outcomes}).to_zarr(folder / RESULTS, consolidated=False)

@@ -6,7 +6,7 @@ import difflib
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -16,9 +16,17 @@ from whynet.core.errors import InputError
 from whynet.core.measurement import Measurement
 from whynet.core.outcome import Failed, NotApplicable
 from whynet.core.question import Question, Results
+from whynet.examination.references import References, reference_notes
 from whynet.examination.report import Answer, Receipt, Report
 from whynet.examination.schedule import Outcome, Progress, Run, Schedule, Task, View, run_tasks
+from whynet.examination.standing import beside_references, reference_table
 from whynet.models.subject import Subject
+
+SEEDS_ASKED = 3
+"""Other seeds that are trained for reference, where nothing else is said."""
+
+PATIENCE = 60.0
+"""Seconds in which, without a budget, trainings and what is measured on them may begin."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,9 @@ class Examination:
         subject: the network with its loss and data.
         rounds: instrument id to the rounds that were run.
         seed: what all draws derive from.
+        seeds: how many other seeds were asked for.
+        reached: view to the instruments that were begun on it.
+        references: view to the reference networks that were trained.
 
     """
 
@@ -37,6 +48,9 @@ class Examination:
     subject: Subject
     rounds: Mapping[str, int]
     seed: int
+    seeds: int = 0
+    reached: Mapping[View, tuple[str, ...]] = field(default_factory=dict)
+    references: Mapping[View, Subject] = field(default_factory=dict)
 
     def save(self, path: str, **options: Any) -> str:
         """Write report, numbers, figures and weights into a folder; returns the report's path.
@@ -64,6 +78,8 @@ def examine(
     budget: float | None = None,
     rounds: Mapping[str, int] | None = None,
     seed: int = 0,
+    seeds: int = SEEDS_ASKED,
+    reached: Mapping[View, Iterable[str]] | None = None,
     progress: Progress | None = None,
     command: Callable[[str, int], str] | None = None,
 ) -> Examination:
@@ -86,28 +102,64 @@ def examine(
 
     Raises:
         InputError: `only`, `skip` or `rounds` name something that does not exist, leave nothing
-            to ask, or ask for rounds that an instrument does not have.
+            to ask, or ask for rounds that an instrument does not have; `seeds` is out of range.
 
     """
     started = time.monotonic()
     fixed = dict(rounds or {})
     chosen, wanted = choose(only, skip, fixed)
-    subjects: dict[View, Subject] = {"trained": subject}
-    tasks = [Task(name, "trained", fixed.get(name)) for name in wanted]
-    if subject.initial is not None:
-        subjects["initial"] = subject.initial
-        early = dict.fromkeys(n for q in chosen.values() for n in q.at_initialization)
-        tasks += [Task(name, "initial", 1) for name in early if name in wanted]
-    schedule = run_tasks(subjects, tasks, seed=seed, budget=budget, progress=progress)
+    subjects = References(subject, seeds)
+    tasks = _tasks(subjects, chosen, wanted, fixed, tuple(only), retrain=seeds > 0)
+    if reached is not None:
+        again = {(name, view) for view, names in reached.items() for name in names}
+        tasks = [
+            replace(task, optional=False) for task in tasks if (task.instrument, task.view) in again
+        ]
+    schedule = run_tasks(
+        subjects, tasks, seed=seed, budget=budget, patience=PATIENCE, progress=progress
+    )
     python = f"whynet.measure({{name!r}}, subject, rounds={{rounds}}, seed={seed})"
     write = command or (lambda name, count: python.format(name=name, rounds=count))
-    report = _report(subject, chosen, schedule, write, seed, time.monotonic() - started)
+    report = _report(subjects, chosen, schedule, write, seed, time.monotonic() - started)
     counts = {
         run.task.instrument: run.rounds
         for run in schedule.runs
         if run.task.view == "trained" and isinstance(run.outcome, Measurement)
     }
-    return Examination(report, subject, counts, seed)
+    begun = {
+        view: tuple(r.task.instrument for r in schedule.runs if r.begun and r.task.view == view)
+        for view in dict.fromkeys(r.task.view for r in schedule.runs if r.begun)
+    }
+    return Examination(report, subject, counts, seed, seeds, begun, subjects.made)
+
+
+def _tasks(
+    subjects: References,
+    chosen: Mapping[str, Question],
+    wanted: Iterable[str],
+    fixed: Mapping[str, int],
+    named: tuple[str, ...],
+    *,
+    retrain: bool,
+) -> list[Task]:
+    """List what to run: all that is wanted on the network, and its references.
+
+    What trains networks is optional unless it was named, and left out where nothing is to be
+    trained again.
+    """
+    known = instruments()
+    training = [name for name in wanted if "retrainable" in known[name].metadata.needs]
+    asked = {n for q in chosen if q in named for n in chosen[q].uses} | set(named)
+    tasks = [
+        Task(name, "trained", fixed.get(name), optional=name in training and name not in asked)
+        for name in wanted
+        if retrain or name not in training or name in asked
+    ]
+    again = dict.fromkeys(n for q in chosen.values() for n in q.references if n in wanted)
+    for view in subjects:
+        if view != "trained":
+            tasks += [Task(name, view, 1, optional=view != "initial") for name in again]
+    return tasks
 
 
 def choose(
@@ -165,22 +217,29 @@ def _unknown(argument: str, name: str, known: tuple[str, ...]) -> InputError:
 
 
 def _report(
-    subject: Subject,
+    subjects: References,
     chosen: dict[str, Question],
     schedule: Schedule,
     command: Callable[[str, int], str],
     seed: int,
     seconds: float,
 ) -> Report:
+    subject = subjects["trained"]
     outcomes: dict[str, Outcome] = {}
-    initial: dict[str, Measurement] = {}
+    others: dict[View, dict[str, Measurement]] = {}
     for run in schedule.runs:
         if run.task.view == "trained" and run.outcome is not None:
             outcomes[run.task.instrument] = run.outcome
         elif isinstance(run.outcome, Measurement):
-            initial[run.task.instrument] = run.outcome
+            others.setdefault(run.task.view, {})[run.task.instrument] = run.outcome
     measured = {n: out for n, out in outcomes.items() if isinstance(out, Measurement)}
-    results = Results(subject.facts, measured, initial)
+    results = Results(
+        subject.facts,
+        measured,
+        others.get("initial", {}),
+        others.get("shuffled", {}),
+        tuple(others[view] for view in subjects.trained if view in others and view != "shuffled"),
+    )
     receipts = {
         run.task.instrument: _receipt(run, command)
         for run in schedule.runs
@@ -194,7 +253,8 @@ def _report(
         facts=subject.facts,
         answers=answers,
         outcomes=outcomes,
-        initial=initial,
+        others=others,
+        reference_notes=reference_notes(subjects, schedule),
         plan=plan,
         provenance=provenance_of(subject, seed),
         seconds=seconds,
@@ -223,9 +283,8 @@ def _answer(
     for used in question.uses:
         outcome = outcomes.get(used)
         if outcome is None:
-            return Answer(
-                name, question, "not reached", f"The examination ended before {used} was measured."
-            )
+            reason = f"The examination ended before {used} was measured."
+            return Answer(name, question, "not reached", reason)
         if isinstance(outcome, NotApplicable):
             return Answer(name, question, "not applicable", outcome.reason)
         if isinstance(outcome, Failed):
@@ -235,7 +294,9 @@ def _answer(
     except Exception as error:  # noqa: BLE001 - a question that raises must not lose the others
         return Answer(name, question, "failed", f"{type(error).__name__}: {error}")
     used_receipts = tuple(receipts[n] for n in (*question.uses, *question.may_use) if n in receipts)
-    return Answer(name, question, "answered", "", panel, used_receipts)
+    panel, aside = beside_references(name, panel, results)
+    table = reference_table(question, results)
+    return Answer(name, question, "answered", "", panel, used_receipts, aside, table)
 
 
 def provenance_of(subject: Subject, seed: int) -> tuple[tuple[str, str], ...]:

@@ -6,11 +6,11 @@ import ctypes
 import errno
 import hashlib
 import json
-import math
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,10 @@ from whynet.core.errors import InputError, StoreError
 from whynet.core.measurement import Measurement
 from whynet.core.outcome import Failed
 from whynet.examination.drawing import draw_figures
+from whynet.examination.fresh_folder import clear_stale, fresh_folder
 from whynet.examination.manifest import Request, check_values, read_toml, to_toml
 from whynet.examination.page import render_page
+from whynet.examination.store_check import check_store
 from whynet.examination.summary import to_json
 
 if TYPE_CHECKING:
@@ -32,8 +34,16 @@ if TYPE_CHECKING:
 
 REPORT, SUMMARY, RESULTS, MANIFEST = "report.html", "summary.json", "results.zarr", "manifest.toml"
 WEIGHTS, INITIAL_WEIGHTS = "weights.safetensors", "initial_weights.safetensors"
-WRITTEN = frozenset({REPORT, SUMMARY, RESULTS, MANIFEST, WEIGHTS, INITIAL_WEIGHTS, "figures"})
+REFERENCES = "references"
+"""Folder of the weights of networks that were trained for reference, one file each."""
+
+WRITTEN = frozenset(
+    {REPORT, SUMMARY, RESULTS, MANIFEST, WEIGHTS, INITIAL_WEIGHTS, REFERENCES, "figures"}
+)
 """All that an examination writes; a folder that holds anything else is never replaced."""
+
+OURS = WRITTEN | {"comparison.toml", "other_weights.safetensors"}
+"""All that an examination or a comparison writes; what was killed midway holds part of it."""
 
 HASHED = {
     "examined_weights": WEIGHTS,
@@ -43,8 +53,8 @@ HASHED = {
 }
 """Files whose SHA-256 the manifest holds, by their role there."""
 
-MOST_NUMBERS = 2**27
-"""In the arrays of a folder that is read: it may come from anyone."""
+REFERENCE_ROLE = "reference "
+"""Before the view, the role under which the manifest holds the hash of a reference's weights."""
 
 
 def check_out(path: str | Path, argument: str = "--out") -> Path:
@@ -118,13 +128,11 @@ def write_whole(folder: Path, write: Callable[[Path], None]) -> None:
 
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".whynet-"))
-    try:
+    clear_stale(folder.parent, OURS)
+    with fresh_folder(folder.parent) as fresh:
         write(fresh)
         fresh.chmod(0o755)
         swap(fresh, folder)
-    finally:  # where two folders were exchanged, this is the old one
-        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def _write(examination: Examination, folder: Path, request: Request | None) -> None:
@@ -141,14 +149,27 @@ def _write(examination: Examination, folder: Path, request: Request | None) -> N
     if subject.initial is not None:
         save_weights(subject.initial.module, folder / INITIAL_WEIGHTS)
     asked = request or request_of(examination)
-    hashes = dict(asked.sha256)
+    hashes = {k: v for k, v in asked.sha256.items() if not k.startswith(REFERENCE_ROLE)}
+    if examination.references:
+        (folder / REFERENCES).mkdir()
+    for view, reference in examination.references.items():
+        save_weights(reference.module, reference_path(folder, view))
+        hashes[REFERENCE_ROLE + view] = file_hash(reference_path(folder, view))
     for role, name in HASHED.items():
         hashes.pop(role, None)
         if (folder / name).is_file():
             hashes[role] = file_hash(folder / name)
-    values = {**vars(asked), "rounds": dict(examination.rounds), "sha256": hashes}
-    (folder / MANIFEST).write_text(to_toml(Request(**values)), encoding="utf-8")
-    tree(report.outcomes, report.initial).to_zarr(folder / RESULTS, consolidated=False)
+    done = replace(
+        asked,
+        rounds=dict(examination.rounds),
+        reached=dict(examination.reached),
+        seeds=examination.seeds,
+        sha256=hashes,
+    )
+    (folder / MANIFEST).write_text(to_toml(done), encoding="utf-8")
+    tree({"trained": report.outcomes, **report.others}).to_zarr(
+        folder / RESULTS, consolidated=False
+    )
 
 
 def request_of(examination: Examination) -> Request:
@@ -225,14 +246,19 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def tree(outcomes: Mapping[str, Any], initial: Mapping[str, Measurement]) -> xr.DataTree:
-    """Collect all measurements in one xarray DataTree: `trained/…` and `initial/…`."""
+def reference_path(folder: Path, view: str) -> Path:
+    """Return where the weights of a reference network lie in an examination's folder."""
+    return folder / REFERENCES / f"{view}.safetensors"
+
+
+def tree(views: Mapping[str, Mapping[str, Any]]) -> xr.DataTree:
+    """Collect all measurements in one xarray DataTree: `trained/…`, `initial/…`, `seed-1/…`."""
     groups = {
-        f"trained/{name}": _portable(outcome.dataset)
+        f"{view}/{name}": _portable(outcome.dataset)
+        for view, outcomes in views.items()
         for name, outcome in outcomes.items()
         if isinstance(outcome, Measurement)
     }
-    groups |= {f"initial/{name}": _portable(m.dataset) for name, m in initial.items()}
     return xr.DataTree.from_dict(groups) if groups else xr.DataTree()
 
 
@@ -251,7 +277,7 @@ def read_results(path: Path, view: str = "trained") -> dict[str, Measurement]:
 
     Args:
         path: the folder.
-        view: `trained`, or `initial` for those of the network before training.
+        view: `trained`, or a reference: `initial`, `shuffled`, `seed-1`, …
 
     Raises:
         StoreError: the arrays are missing, damaged, or break the schema of measurements.
@@ -259,7 +285,7 @@ def read_results(path: Path, view: str = "trained") -> dict[str, Measurement]:
     """
     place = path / RESULTS
     try:
-        _check_sizes(place)
+        check_store(place)
         with xr.open_datatree(place, engine="zarr", consolidated=False, zarr_format=3) as store:
             if view not in store.children:
                 return {}
@@ -275,16 +301,11 @@ def read_results(path: Path, view: str = "trained") -> dict[str, Measurement]:
         ) from error
 
 
-def _check_sizes(place: Path) -> None:
-    """Refuse arrays far larger than measurements are, before any is given memory."""
-    held = 0
-    for file in sorted(place.rglob("zarr.json")):
-        about = json.loads(file.read_bytes())
-        if about["node_type"] == "array":
-            chunk = about["chunk_grid"]["configuration"]["chunk_shape"]
-            held += max(math.prod(about["shape"]), math.prod(chunk))
-    if held > MOST_NUMBERS:
-        raise ValueError(f"{held:,} numbers, of at most {MOST_NUMBERS:,}")
+def read_views(path: Path) -> tuple[str, ...]:
+    """Return the names of the networks that a folder holds measurements of."""
+    place = path / RESULTS
+    held = sorted(entry.name for entry in place.iterdir()) if place.is_dir() else []
+    return tuple(name for name in held if (place / name).is_dir())
 
 
 def read_cites(path: Path) -> set[str]:
@@ -294,7 +315,7 @@ def read_cites(path: Path) -> set[str]:
         StoreError: the folder's arrays or summary are missing or damaged.
 
     """
-    views = (read_results(path, "trained"), read_results(path, "initial"))
+    views = [read_results(path, view) for view in read_views(path) or ("trained",)]
     try:
         found = {str(key) for measured in views for m in measured.values() for key in m.cites}
         summary = json.loads((path / SUMMARY).read_text(encoding="utf-8"))

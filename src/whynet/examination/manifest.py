@@ -37,6 +37,7 @@ class Request:
         loss: name of the loss or `file.py:name`.
         output: which entry of a structured output to examine.
         train_with: function that trains the network, `file.py:name`.
+        trajectory: record of its training.
         device: where to compute.
         dtype: `float32` or `float64`; that of the network by default.
         batch_size: rows in memory at a time.
@@ -46,7 +47,9 @@ class Request:
         budget: time for everything, as the user wrote it.
         only: questions or instruments to restrict to.
         skip: questions or instruments to leave out.
+        seeds: other seeds to train for reference; None for the usual number.
         rounds: instrument to the rounds that were run.
+        reached: network (`trained`, `initial`, `seed-1`, …) to the instruments begun on it.
         sha256: name of a file's role (`target`, `weights`, `train`…) to its hash.
 
     """
@@ -60,6 +63,7 @@ class Request:
     loss: str | None = None
     output: str | None = None
     train_with: str | None = None
+    trajectory: str | None = None
     device: str = "cpu"
     dtype: str | None = None
     batch_size: int = 512
@@ -69,7 +73,9 @@ class Request:
     budget: str | None = None
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
+    seeds: int | None = None
     rounds: Mapping[str, int] = field(default_factory=dict)
+    reached: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sha256: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -85,6 +91,8 @@ def check_values(request: Request) -> None:
         raise InputError("batch_size", repr(request.batch_size), "a whole number from 1 to 2^31")
     if request.threads is not None and not 1 <= request.threads <= 4096:
         raise InputError("threads", repr(request.threads), "a whole number from 1 to 4096")
+    if request.seeds is not None and not 0 <= request.seeds <= 100:
+        raise InputError("seeds", repr(request.seeds), "a whole number from 0 to 100")
     if not 0 <= request.seed < 2**63:
         raise InputError("seed", repr(request.seed), "a whole number from 0 to 2^63 - 1")
     if request.budget is not None:
@@ -108,6 +116,7 @@ _SOURCES = (
     "loss",
     "output",
     "train_with",
+    "trajectory",
 )
 _SETTINGS = ("device", "dtype", "batch_size", "memory", "threads", "seed")
 
@@ -140,7 +149,7 @@ def measure_command(request: Request, instrument: str, rounds: int, weights: str
 def examine_command(request: Request, out: str) -> str:
     """Write the command that runs the whole examination again."""
     words = ["whynet", "examine", request.target]
-    words += _options(request, (*_SOURCES, *_SETTINGS, "budget", "only", "skip"))
+    words += _options(request, (*_SOURCES, *_SETTINGS, "budget", "seeds", "only", "skip"))
     return shlex.join([*words, "--out", out])
 
 
@@ -247,6 +256,11 @@ def _checked(name: str, value: Any, fields: Mapping[str, Any], argument: str) ->
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise InputError(argument, f"the unknown key {name!r}", f"one of {', '.join(fields)}{hint}")
     default = getattr(Request(), name)
+    if name == "reached":
+        lists = list(value.values()) if isinstance(value, dict) else [None]
+        if any(not isinstance(v, list) or any(type(n) is not str for n in v) for v in lists):
+            raise InputError(argument, _said(name, value), "a table of lists of names")
+        return {view: tuple(names) for view, names in value.items()}
     if name in ("rounds", "sha256"):
         inner = int if name == "rounds" else str
         if not isinstance(value, dict) or any(not _is(inner, v) for v in value.values()):
@@ -256,7 +270,7 @@ def _checked(name: str, value: Any, fields: Mapping[str, Any], argument: str) ->
         if not isinstance(value, list) or any(not isinstance(v, str) for v in value):
             raise InputError(argument, _said(name, value), "a list of names")
         return tuple(value)
-    wanted = int if isinstance(default, int) or name == "threads" else str
+    wanted = int if isinstance(default, int) or name in ("threads", "seeds") else str
     if not _is(wanted, value):
         raise InputError(argument, _said(name, value), f"a value of type {wanted.__name__}")
     return value

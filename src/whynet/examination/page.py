@@ -89,6 +89,7 @@ def render_page(
             findings=findings[:FIRST_SCREEN],
             panels=panels,
             plan=report.plan,
+            reference_notes=report.reference_notes,
             inapplicable=_reasons(report, "not applicable"),
             unreached=_reasons(report, "not reached"),
             failures=_failures(report),
@@ -260,6 +261,8 @@ def _panels(
                 "method": marked(panel.method),
                 "figures": [_figure(f.name, f.alt, f.caption, drawn) for f in panel.figures],
                 "tables": [_table(table) for table in panel.tables],
+                "aside": [marked(sentence, 600) for sentence in answer.aside],
+                "beside": None if answer.beside is None else _table(answer.beside),
                 "assumptions": panel.assumptions,
                 "further": [finding for finding in later if finding.panel == name],
                 "notes": [marked(note, 600) for note in notes],
@@ -343,7 +346,8 @@ def _receipts(report: Report) -> list[Receipt]:
 def _works(report: Report) -> dict[str, _Work]:
     """Collect the works that findings and measurements cite, in alphabetical order."""
     keys = {key for finding in report.findings for key in finding.cites}
-    results = [*report.outcomes.values(), *report.initial.values()]
+    others = [result for view in report.others.values() for result in view.values()]
+    results = [*report.outcomes.values(), *others]
     keys |= {key for result in results if isinstance(result, Measurement) for key in result.cites}
     known = bibliography()
     names = {key: known[key].authors if key in known else key for key in keys}

@@ -8,7 +8,7 @@ from typing import Literal
 
 from whynet.core.measurement import Measurement
 from whynet.core.outcome import Failed, NotApplicable
-from whynet.core.question import Finding, Panel, Question, SubjectFacts
+from whynet.core.question import Finding, Panel, Question, SubjectFacts, Table
 
 State = Literal["answered", "not applicable", "failed", "not reached"]
 
@@ -44,6 +44,8 @@ class Answer:
         reason: for all but answered ones, the sentence that says why (may hold foreign text).
         panel: the answer, where there is one.
         receipts: those of the instruments it used.
+        aside: sentences on findings that are none, since a reference network shows the same.
+        beside: its numbers beside those of the reference networks, where there are any.
 
     """
 
@@ -53,6 +55,8 @@ class Answer:
     reason: str = ""
     panel: Panel | None = None
     receipts: tuple[Receipt, ...] = ()
+    aside: tuple[str, ...] = ()
+    beside: Table | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,9 @@ class Report:
         facts: the network and its data.
         answers: all questions in the order of their panels.
         outcomes: instrument id to what it returned.
-        initial: the same for the network at initialization; empty where that is unknown.
+        others: reference network to instrument id to what it returned there: `initial`,
+            `shuffled`, `seed-1`, …
+        reference_notes: sentences on references that could not be had or were not reached.
         plan: rows (what, how) that tell how this network is differentiated, and its check.
         provenance: rows (what, value): versions, device, dtype, threads, seed, hashes.
         seconds: wall time of the examination.
@@ -74,7 +80,8 @@ class Report:
     facts: SubjectFacts
     answers: tuple[Answer, ...]
     outcomes: Mapping[str, Measurement | NotApplicable | Failed]
-    initial: Mapping[str, Measurement] = field(default_factory=dict)
+    others: Mapping[str, Mapping[str, Measurement]] = field(default_factory=dict)
+    reference_notes: tuple[str, ...] = ()
     plan: tuple[tuple[str, str], ...] = ()
     provenance: tuple[tuple[str, str], ...] = ()
     seconds: float = 0.0

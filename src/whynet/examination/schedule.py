@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from whynet.concepts.measuring import begin, check_rounds
 from whynet.concepts.registry import load_instrument
@@ -16,7 +17,9 @@ from whynet.core.outcome import Failed, NotApplicable
 from whynet.models.preservation import preserved
 from whynet.models.subject import Subject
 
-View = Literal["trained", "initial"]
+View = str
+"""`trained`, or a reference network's: `initial`, `shuffled`, `seed-1`, …"""
+
 Outcome = Measurement | NotApplicable | Failed
 
 
@@ -26,14 +29,16 @@ class Task:
 
     Attributes:
         instrument: its id.
-        view: the network as it is, or at initialization.
+        view: the network as it is, or a reference.
         rounds: exactly so many rounds; None lets the budget decide, with one as the minimum.
+        optional: whether it begins only while there is time.
 
     """
 
     instrument: str
     view: View = "trained"
     rounds: int | None = None
+    optional: bool = False
 
 
 @dataclass
@@ -41,6 +46,7 @@ class Run:
     """What became of a task: its last readable state, its rounds, its seconds."""
 
     task: Task
+    begun: bool = False
     module: InstrumentModule | None = None
     state: Any = None
     rounds: int = 0
@@ -75,24 +81,29 @@ Progress = Callable[[str, int, int], None]
 
 
 def run_tasks(
-    subjects: dict[View, Subject],
+    subjects: Mapping[View, Subject],
     tasks: Sequence[Task],
     *,
     seed: int,
     budget: float | None = None,
+    patience: float = math.inf,
     progress: Progress | None = None,
 ) -> Schedule:
-    """Run every task for at least one round; spend what is left of the budget on more.
+    """Run the tasks for at least one round each; spend what is left of the budget on more.
+
+    Optional tasks come after the others, cheap ones first, and begin only before the deadline;
+    without a budget that is `patience` seconds after the first of them began.
 
     Which rounds run depends on elapsed time only, never on a value that was measured. Without a
     budget every task runs one round (or the number it asks for). An exception of one instrument
     becomes its `Failed` outcome; a keyboard interrupt keeps all finished rounds.
 
     Args:
-        subjects: the subject of each view.
+        subjects: the subject of each view; getting one may train it, and may raise.
         tasks: what to run, in order.
         seed: what the draws derive from.
         budget: seconds for everything, or None.
+        patience: seconds in which optional tasks begin where there is no budget.
         progress: told before every task.
 
     """
@@ -100,10 +111,19 @@ def run_tasks(
     schedule = Schedule([Run(task) for task in tasks])
     try:
         with preserved():
-            for index, run in enumerate(schedule.runs):
+            total = len(schedule.runs)
+            for index, run in enumerate([run for run in schedule.runs if not run.task.optional]):
                 if progress:
-                    progress(run.task.instrument, index, len(schedule.runs))
-                _first_rounds(run, subjects[run.task.view], seed)
+                    progress(_label(run.task), index, total)
+                _first_rounds(run, subjects, seed)
+            optional = _in_order(schedule.runs)
+            end = time.monotonic() + patience if deadline is None else deadline
+            for index, run in enumerate(optional, start=total - len(optional)):
+                if time.monotonic() >= end:
+                    break
+                if progress:
+                    progress(_label(run.task), index, total)
+                _first_rounds(run, subjects, seed)
             if deadline is not None:
                 _spend(schedule.runs, deadline, progress)
     except KeyboardInterrupt:
@@ -115,9 +135,33 @@ def run_tasks(
     return schedule
 
 
-def _first_rounds(run: Run, subject: Subject, seed: int) -> None:
+def _label(task: Task) -> str:
+    where = {"trained": "", "initial": ", at initialization", "shuffled": ", shuffled labels"}
+    return task.instrument + where.get(task.view, f", {task.view.replace('-', ' ')}")
+
+
+CHEAP = 1.0
+"""Seconds on the trained network up to which an instrument comes first on the references."""
+
+
+def _in_order(runs: Sequence[Run]) -> list[Run]:
+    """Order the optional runs: cheap references, the network's own, the other references."""
+    cost = {run.task.instrument: run.seconds for run in runs if run.task.view == "trained"}
+
+    def place(run: Run) -> tuple[int, float]:
+        if run.task.view == "trained":
+            return 1, 0.0
+        seconds = cost.get(run.task.instrument, 0.0)
+        return (0, 0.0) if seconds <= CHEAP else (2, seconds)
+
+    return sorted((run for run in runs if run.task.optional), key=place)
+
+
+def _first_rounds(run: Run, subjects: Mapping[View, Subject], seed: int) -> None:
     started = time.monotonic()
+    run.begun = True
     try:
+        subject = subjects[run.task.view]
         run.module = load_instrument(run.task.instrument)
         if run.task.rounds is not None:
             check_rounds(run.module, run.task.rounds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +29,14 @@ def numbers(report: Report) -> dict[str, Estimate]:
     `fit.accuracy.test`. Quantities that differ by split alone have the short key
     `test_accuracy` as well, where that names one number.
     """
+    return keyed(report.outcomes)
+
+
+def keyed(outcomes: Mapping[str, Any]) -> dict[str, Estimate]:
+    """Return every number of some instruments' outcomes by its stable key, see `numbers`."""
     found: dict[str, Estimate] = {}
     short: dict[str, list[Estimate]] = {}
-    for instrument, outcome in report.outcomes.items():
+    for instrument, outcome in outcomes.items():
         if isinstance(outcome, Measurement):
             for quantity, labels, estimate in entries(outcome):
                 key = ".".join([instrument, quantity, *map(str, labels.values())])
@@ -104,7 +109,13 @@ def to_json(report: Report) -> str:
             answer.id: {"state": answer.state, "reason": answer.reason} for answer in report.answers
         },
         "instruments": {name: _state(outcome) for name, outcome in report.outcomes.items()},
+        "set_aside": [sentence for answer in report.answers for sentence in answer.aside],
         "numbers": {key: as_json(estimate) for key, estimate in numbers(report).items()},
+        "references": {
+            view: {key: as_json(estimate) for key, estimate in keyed(measured).items()}
+            for view, measured in report.others.items()
+        },
+        "reference_notes": list(report.reference_notes),
     }
     return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,15 +20,21 @@ from whynet.core.plain_text import printable
 from whynet.examination.folder import (
     HASHED,
     INITIAL_WEIGHTS,
+    REFERENCE_ROLE,
+    REFERENCES,
     RESULTS,
     WEIGHTS,
     file_hash,
     read_manifest,
     read_results,
+    read_views,
+    reference_path,
 )
 from whynet.examination.manifest import Request, option
+from whynet.examination.references import reference_from, view_name
 from whynet.examination.source import Announce, load_subject
 from whynet.models.load.reference import is_code
+from whynet.models.load.weights import load_weights
 from whynet.models.subject import Subject
 
 Array = np.ndarray[Any, Any]
@@ -146,12 +153,33 @@ def _compared(
         _held(name, found.get(name, unknown), recorded[name], round_off)
         for name in (*found, *sorted(recorded.keys() - found.keys()))
     ]
-    for name, before in sorted(read_results(folder, "initial").items()):
-        again: Measurement | str = "the network before training is not in this folder"
-        if subject.initial is not None and name in instruments():
-            again = _measured(name, subject.initial, 1, seed)
-        results.append(_held(f"{name}, before training", again, before, round_off))
+    for view in read_views(folder):
+        if view == "trained":
+            continue
+        reference = _reference(folder, subject, view)
+        for name, before in sorted(read_results(folder, view).items()):
+            again: Measurement | str = reference if isinstance(reference, str) else unknown
+            if isinstance(reference, Subject) and name in instruments():
+                again = _measured(name, reference, 1, seed)
+            results.append(_held(f"{name}, {view_name(view)}", again, before, round_off))
     return tuple(results)
+
+
+def _reference(folder: Path, subject: Subject, view: str) -> Subject | str:
+    """Rebuild a reference network from the folder, or say why that cannot be."""
+    if view == "initial":
+        if subject.initial is None:
+            return "the network before training is not in this folder"
+        return subject.initial.alone()
+    path = reference_path(folder, view)
+    if not path.is_file():
+        return f"the weights of the network {view_name(view)!r} are not in this folder"
+    module = copy.deepcopy(subject.module)
+    try:
+        load_weights(str(path), module, "PATH")
+        return reference_from(subject, view, module.state_dict())
+    except (InputError, KeyError, RuntimeError) as error:
+        return f"{type(error).__name__}: {error}"
 
 
 def _measured(name: str, subject: Subject, rounds: int, seed: int) -> Measurement | str:
@@ -191,7 +219,7 @@ def _request(folder: Path, **given: str | None) -> Request:
     hashes = {
         role: digest
         for role, digest in kept.items()
-        if role not in (*HASHED, "weights", "init_weights")
+        if role not in (*HASHED, "weights", "init_weights") and not role.startswith(REFERENCE_ROLE)
     }
     return replace(recorded, **changes, sha256=hashes)  # type: ignore[arg-type]
 
@@ -206,6 +234,13 @@ def _check_files(folder: Path, recorded: Request) -> None:
             raise StoreError("PATH", f"a folder without {name}", wanted)
         if recorded.sha256.get(role) != file_hash(folder / name):
             raise StoreError("PATH", f"a {name} that was changed", wanted)
+    for role, digest in recorded.sha256.items():
+        if role.startswith(REFERENCE_ROLE):
+            path = reference_path(folder, role.removeprefix(REFERENCE_ROLE))
+            if path.parent != folder / REFERENCES or not path.is_file():
+                raise StoreError("PATH", f"a folder without the weights of a {role}", wanted)
+            if digest != file_hash(path):
+                raise StoreError("PATH", f"weights of a {role} that were changed", wanted)
     if not (folder / RESULTS).is_dir():
         raise StoreError("PATH", f"a folder without {RESULTS}", wanted)
 

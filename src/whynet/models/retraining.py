@@ -179,7 +179,7 @@ class Trainer:
         started = time.monotonic()
         module = self.fresh(variation).to(device)
         initial = {name: value.detach().clone() for name, value in module.state_dict().items()}
-        used = _varied(data, variation)
+        used = varied(data, variation)
         inputs, targets = used.take(range(used.count), device=device, dtype=_precision(module))
         options = self._options(variation, None if log is None else log(module))
         with preserved(), torch.enable_grad():
@@ -250,7 +250,7 @@ def _precision(module: nn.Module) -> torch.dtype:
     return next(floating, torch.float32)
 
 
-def _varied(data: Examples, variation: Variation) -> Examples:
+def varied(data: Examples, variation: Variation) -> Examples:
     """Return the rows a variation trains on, their targets shuffled where it says so."""
     used = data if variation.rows is None else data.subset(variation.rows)
     if not variation.shuffled:

@@ -15,21 +15,22 @@ from whynet.core.outcome import NotApplicable
 from whynet.core.question import SubjectFacts
 from whynet.core.tags import TAGS
 from whynet.models.architecture import describe_architecture
-from whynet.models.batch_norm import RECALIBRATED, batch_normalized, recalibrate
+from whynet.models.batch_norm import RECALIBRATED, batch_normalized, recalibrated_on
 from whynet.models.data.examples import Examples
+from whynet.models.joint_checks import check_together
 from whynet.models.losses import Loss, load_loss
 from whynet.models.network_checks import (
     Selected,
     built,
     checked_copy,
     chosen_entry,
-    probe_forward,
     select_output,
     state_of,
 )
 from whynet.models.piecewise_linear import PiecewiseLinearGraph, piecewise_linear_graph
 from whynet.models.preservation import preserved
 from whynet.models.retraining import Log, Trainer, Variation
+from whynet.models.trajectory import Trajectory
 
 Split = Literal["train", "test"]
 
@@ -57,6 +58,7 @@ class Subject:
         batch_size: rows in memory at a time; memory is bounded by it, not by the data.
         notes: sentences about what was done on the way in, for the report.
         trainer: how the network is built and trained, so that it can be trained again.
+        trajectory: record of its training, from `whynet.Recorder`.
 
     Raises:
         InputError: the network, the data and the loss do not fit together; the sentence names
@@ -75,9 +77,10 @@ class Subject:
     notes: tuple[str, ...]
     output: str | int | None
     trainer: Trainer | None
+    trajectory: Trajectory | None
     _initial_state: dict[str, Tensor] | None
     _deterministic: bool
-    _probe_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
 
     def __init__(
         self,
@@ -94,6 +97,7 @@ class Subject:
         batch_size: int = 512,
         notes: tuple[str, ...] = (),
         trainer: Trainer | None = None,
+        trajectory: Trajectory | None = None,
     ) -> None:
         with preserved():
             module = model if isinstance(model, nn.Module) else built(model)
@@ -110,6 +114,7 @@ class Subject:
                 "batch_size": _positive(batch_size, "batch_size"),
                 "output": output,
                 "trainer": trainer,
+                "trajectory": trajectory,
                 "_initial_state": state_of(initial, copied),
             }
             for key, value in values.items():
@@ -117,12 +122,13 @@ class Subject:
             data_notes = [
                 note for data in (self.train, self.test) if data is not None for note in data.notes
             ]
-            deterministic, probe_notes = self._probe()
-            object.__setattr__(self, "_deterministic", deterministic)
+            together = check_together(self)
+            object.__setattr__(self, "_deterministic", together.deterministic)
+            object.__setattr__(self, "output_shape", together.shape)
             if self._initial_state is not None and batch_normalized(copied):
                 copy_notes.append(RECALIBRATED)
             every = dict.fromkeys(
-                [*notes, *copy_notes, *data_notes, *self.loss.notes, *probe_notes]
+                [*notes, *copy_notes, *data_notes, *self.loss.notes, *together.notes]
             )
             object.__setattr__(self, "notes", tuple(every))
 
@@ -212,6 +218,11 @@ class Subject:
         return cache[split]
 
     @cached_property
+    def finite_splits(self) -> set[str]:
+        """Splits on which all outputs were found finite, see `check_outputs`."""
+        return set()
+
+    @cached_property
     def _outputs(self) -> dict[str, tuple[Tensor, Tensor]]:
         return {}
 
@@ -232,6 +243,8 @@ class Subject:
             "piecewise-linear": isinstance(self.graph, PiecewiseLinearGraph),
             "initialization": self._initial_state is not None,
             "retrainable": self.trainer is not None and self.train is not None,
+            "trajectory": self.trajectory is not None
+            or (self.trainer is not None and self.trainer.logs and self.train is not None),
         }
         return frozenset(tag for tag, holds in held.items() if holds)
 
@@ -282,7 +295,7 @@ class Subject:
             return 2
         if self.loss.task != "classification" or (self.test is None and self.train is None):
             return 0
-        return int(self._probe_shape[-1])
+        return int(self.output_shape[-1])
 
     # ---- related subjects ---------------------------------------------------------------
 
@@ -297,8 +310,8 @@ class Subject:
             return None
         module = copy.deepcopy(self.module)
         module.load_state_dict(self._initial_state)
-        if batch_normalized(module) and (
-            self.train is None or not recalibrate(module, self.batches("train"))
+        if batch_normalized(module) and not recalibrated_on(
+            module, self.train, self.batch_size, self.device, self.dtype
         ):
             return None
         return self.replaced(module)
@@ -327,6 +340,7 @@ class Subject:
             "batch_size": self.batch_size,
             "notes": self.notes,
             "trainer": self.trainer,
+            "trajectory": self.trajectory,
         }
         return Subject(module, **{**kept, **changes})
 
@@ -350,30 +364,17 @@ class Subject:
         if self.trainer is None:
             raise InputError("trainer", "no training function", "a Trainer, to train it again")
         done = self.trainer.run(variation, self.examples("train"), device=self.device, log=log)
-        changes = {"train": done.train, "initial": done.initial_state, "trainer": None}
-        return self._with(done.module, **changes)
+        changes = {"train": done.train, "initial": done.initial_state}
+        return self._with(done.module, **changes, trainer=None, trajectory=None)
+
+    def alone(self, module: nn.Module | None = None, *, train: Examples | None = None) -> Subject:
+        """Return the network (or another of its form) alone: its start and training unknown."""
+        held = self.module if module is None else module
+        return self._with(held, train=train or self.train, initial=None, trainer=None)
 
     def in_precision(self, dtype: torch.dtype) -> Subject:
         """Return this subject computing in another precision (float64 for checks)."""
         return self if dtype == self.dtype else self.replaced(self.module, dtype=dtype)
-
-    # ---- checks -------------------------------------------------------------------------
-
-    def _probe(self) -> tuple[bool, list[str]]:
-        data = self.train if self.train is not None else self.test
-        if data is None:
-            object.__setattr__(self, "_probe_shape", ())
-            return True, []
-        rows = min(8, data.count)
-        inputs, targets = next(data.batches(rows, device=self.device, dtype=self.dtype))
-        probe = probe_forward(self, inputs)
-        object.__setattr__(self, "_probe_shape", tuple(probe.outputs.shape))
-        notes = [*probe.notes, *self.loss.check(probe.outputs, targets, argument="loss")]
-        for split in (self.train, self.test):
-            if split is not None:
-                for _, some in split.batches(8192, device=torch.device("cpu"), dtype=self.dtype):
-                    self.loss.check_targets(some, tuple(probe.outputs.shape))
-        return probe.deterministic, notes
 
 
 def _examples(data: Any, argument: str) -> Examples | None:

@@ -133,12 +133,8 @@ def train(
         Diverged: the loss became infinite or no number.
 
     """
-    rows, labels = torch.as_tensor(inputs), torch.as_tensor(targets)
-    count = int(rows.shape[0])
-    if count == 0 or labels.shape[0] != count:
-        raise InputError(
-            "targets", f"{labels.shape[0]} targets for {count} inputs", "one target for each row"
-        )
+    rows, labels = _matched(inputs, targets)
+    count = len(rows)
     initial = {name: value.detach().clone() for name, value in module.state_dict().items()}
     losses: list[float] = []
     step = 0
@@ -165,6 +161,14 @@ def train(
             module.eval()
             module.zero_grad(set_to_none=True)
     return TrainingResult(initial, tuple(losses), recipe.epochs * parts, recipe)
+
+
+def _matched(inputs: Any, targets: Any) -> tuple[Tensor, Tensor]:
+    rows, labels = torch.as_tensor(inputs), torch.as_tensor(targets)
+    if len(rows) == 0 or len(labels) != len(rows):
+        found = f"{len(labels)} targets for {len(rows)} inputs"
+        raise InputError("targets", found, "one target for each row")
+    return rows, labels
 
 
 def _step(

@@ -24,7 +24,7 @@ QUESTION = Question(
     title="Do its neurons repeat each other?",
     short="Condensation",
     uses=("neuron-similarity",),
-    at_initialization=("neuron-similarity",),
+    references=("neuron-similarity",),
     order=50,
 )
 
@@ -131,6 +131,7 @@ def _condensed(measured: Measurement, initial: Measurement | None) -> tuple[Find
             importance=min(0.8, 0.55 + 0.25 * (1 - share)),
             instrument="neuron-similarity",
             cites=("luo2021", "zhou2022"),
+            read=lambda other: _total(other, "distinct_total"),
         ),
     )
 
@@ -186,6 +187,7 @@ def _dead(measured: Measurement) -> tuple[Finding, ...]:
             axis=(0.0, width),
             importance=min(0.6, 0.4 + 0.4 * dead / width),
             instrument="neuron-similarity",
+            regardless=True,
         ),
     )
 

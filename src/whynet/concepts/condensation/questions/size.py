@@ -26,7 +26,7 @@ QUESTION = Question(
     title="How small could it be?",
     short="Size",
     uses=("size-error",),
-    at_initialization=("size-error",),
+    references=("size-error",),
     order=54,
 )
 
@@ -150,6 +150,7 @@ def _finding(
             importance=0.5 + 0.2 * (1 - small.kept / small.width),
             instrument="size-error",
             cites=("chee2022", "he2017"),
+            read=lambda other: _error(other, small),
         ),
     )
 

@@ -25,6 +25,7 @@ QUESTION = Question(
     short="Curvature",
     uses=("hessian-spectrum",),
     may_use=("gauss-newton-spectrum",),
+    references=("hessian-spectrum",),
     order=50,
 )
 
@@ -91,6 +92,7 @@ def _finding(hessian: Measurement) -> tuple[Finding, ...]:
             importance=0.6,
             instrument="hessian-spectrum",
             cites=("ghorbani2019", "pearlmutter1994"),
+            read=lambda other: other.estimate("negative_ratio"),
         ),
     )
 

@@ -25,6 +25,7 @@ QUESTION = Question(
     short="Calibration",
     uses=("calibration",),
     may_use=("fit",),
+    references=("calibration",),
     order=20,
 )
 
@@ -103,6 +104,7 @@ def _finding(measured: Measurement) -> tuple[Finding, ...]:
             importance=min(0.8, 0.5 + 0.6 * share),
             instrument="calibration",
             cites=("guo2017", "kumar2019"),
+            regardless=True,
         ),
     )
 
@@ -127,6 +129,7 @@ def _empty_finding(measured: Measurement) -> tuple[Finding, ...]:
             importance=0.8,
             instrument="calibration",
             cites=("guo2017",),
+            regardless=True,
         ),
     )
 
@@ -155,6 +158,7 @@ def _sure_finding(measured: Measurement) -> tuple[Finding, ...]:
             importance=0.65,
             instrument="calibration",
             cites=("guo2017",),
+            regardless=True,
         ),
     )
 

@@ -26,7 +26,7 @@ QUESTION = Question(
     short="Generalization",
     uses=("fit",),
     may_use=("baselines", "margins"),
-    at_initialization=("fit",),
+    references=("fit", "baselines"),
     order=10,
 )
 
@@ -96,6 +96,8 @@ def _finding(results: Results, fit: Measurement, score: str) -> Finding:
         importance=importance,
         instrument="fit",
         cites=("zhang2017", "clopper1934"),
+        read=lambda other: other.estimate(score, split="test"),
+        regardless=True,
     )
 
 

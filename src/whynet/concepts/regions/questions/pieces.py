@@ -23,7 +23,7 @@ QUESTION = Question(
     short="Pieces",
     uses=("segment-pieces",),
     may_use=("fit", "baselines"),
-    at_initialization=("segment-pieces",),
+    references=("segment-pieces",),
     order=60,
 )
 
@@ -97,6 +97,7 @@ def _findings(measured: Measurement, initial: Measurement | None) -> tuple[Findi
             importance=0.35,
             instrument="segment-pieces",
             cites=("raghu2017",),
+            read=lambda other: other.estimate("leaves_class"),
         ),
     )
 

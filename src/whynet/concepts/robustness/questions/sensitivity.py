@@ -26,6 +26,7 @@ QUESTION = Question(
     short="Robustness",
     uses=("adversarial-accuracy",),
     may_use=("input-gradient", "fit", "baselines"),
+    references=("adversarial-accuracy",),
     order=40,
 )
 
@@ -138,6 +139,8 @@ def _fragile(measured: Measurement, radius: float, attacked: Estimate, noise: Es
         importance=0.75 - 0.05 * place,
         instrument="adversarial-accuracy",
         cites=("goodfellow2015", "madry2018"),
+        read=lambda other: other.estimate("attacked_accuracy", radius=radius),
+        regardless=True,
     )
 
 
@@ -158,6 +161,7 @@ def _robust(measured: Measurement, radius: float, attacked: Estimate) -> Finding
         importance=0.45,
         instrument="adversarial-accuracy",
         cites=("madry2018",),
+        read=lambda other: other.estimate("attacked_accuracy", radius=radius),
     )
 
 
