@@ -284,3 +284,17 @@ def test_a_reference_given_backwards_is_drawn_forwards() -> None:
     turned = finding(Estimate(0.5, 0.4, 0.6, "interval"), (("seeds", 0.9, 0.8),))
     straight = finding(Estimate(0.5, 0.4, 0.6, "interval"), (("seeds", 0.8, 0.9),))
     assert strip_svg(turned).split("<rect")[1] == strip_svg(straight).split("<rect")[1]
+
+
+def test_a_reference_far_away_does_not_squeeze_the_number() -> None:
+    own = Estimate(0.02, 0.008, 0.042, "certified", unit="fraction")
+    near, far = Reference("near", 0.017, 0.018), Reference("far", 0.48, 1.0)
+    seen = in_view(own, [far, near])
+    assert (min(seen), max(seen)) == (0.008, 0.042)
+    # One that alone is there is always shown, and so is what leaves the number legible.
+    assert max(in_view(own, [far])) == 1.0
+    wide = Reference("wide", 0.2, 0.4)
+    assert max(in_view(own, [near, wide])) == 0.4
+    # A logarithmic axis has room for all.
+    sharp = Estimate(2.0, 1.9, 2.1, "interval")
+    assert max(in_view(sharp, [Reference("a", 1.0, 1.1), Reference("b", 4e5, 5e5)])) == 5e5

@@ -28,7 +28,10 @@ _ROW = 15.0
 _GAP = 9.0
 _SWATCH = 11.0
 _SIZE = {"rl": 11.0, "tick": 10.5, "me": 12.0}
-_COLORS = 4
+_COLORS = 6
+_LEGIBLE = 0.05
+"""Share of the axis that a number's own interval takes at least."""
+
 _NARROW = frozenset("iIjl.,:;'|![]() ftr-/\\")
 _MIDDLE = frozenset("+−×=<>~^&#")
 _WIDE = frozenset("mwMW@%—…")
@@ -61,9 +64,7 @@ def strip_svg(finding: Finding) -> Markup:
     """
     estimate = finding.estimate
     references = [_ordered(ref) for ref in finding.references if _drawable(ref)]
-    seen = [estimate.value, estimate.low, estimate.high]
-    seen += [end for ref in references for end in (ref.low, ref.high)]
-    axis = choose_axis(seen, estimate.unit, finding.axis)
+    axis = choose_axis(in_view(estimate, references), estimate.unit, finding.axis)
     names = reference_labels(axis, references)
     top = max((name.baseline for name in names), default=0.0) + 6
     deep = max((count for _, count in lanes([_span(axis, ref) for ref in references])), default=1)
@@ -83,6 +84,31 @@ def strip_svg(finding: Finding) -> Markup:
     return Markup(
         '<svg class="strip" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>'
     ).format(_n(WIDTH), _n(height), spoken(finding), Markup("").join(parts))
+
+
+def in_view(estimate: Estimate, references: Sequence[Reference]) -> list[float]:
+    """Return what the axis must show: the number, and references as far as it stays legible.
+
+    A reference so far away that the number's own interval would shrink to a dot is left out; an
+    arrow at the end of the axis stands for it. A logarithmic axis has room for all.
+    """
+    own = [estimate.value, estimate.low, estimate.high]
+    every = [*own, *(end for ref in references for end in (ref.low, ref.high))]
+    if estimate.unit != "fraction" and min(every) > 0:
+        return every
+
+    def away(reference: Reference) -> float:
+        return max(reference.low - estimate.high, estimate.low - reference.high, 0.0)
+
+    near = sorted(references, key=away)
+    scale = max(estimate.width, away(near[0]) if near else 0.0)
+    seen = own
+    for reference in near:
+        wider = [*seen, reference.low, reference.high]
+        if scale < _LEGIBLE * (max(wider) - min(wider)):
+            break
+        seen = wider
+    return seen
 
 
 def spoken(finding: Finding) -> str:
