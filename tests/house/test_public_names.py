@@ -12,6 +12,8 @@ import whynet
 KINDS: dict[str, type] = {
     "Subject": type,
     "Trainer": type,
+    "Recorder": type,
+    "Trajectory": type,
     "examine": FunctionType,
     "compare": FunctionType,
     "measure": FunctionType,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from whynet.cli.parser import add_output_options, add_subject_options
@@ -52,17 +50,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare, write the folder, print the summary; returns the exit code."""
-    from whynet.cli import main
-    from whynet.cli.output import say
     from whynet.cli.progress import bars
+    from whynet.cli.report import exit_code, show
     from whynet.cli.request import request_from
-    from whynet.examination.conditions import judge, parse_condition
+    from whynet.examination.conditions import parse_condition
 
     request = request_from(arguments)
     conditions = tuple(parse_condition(text) for text in arguments.fail_on)
     from whynet.examination.comparison import READINGS, check_readings
     from whynet.examination.comparison_folder import check_place, save_comparison
-    from whynet.examination.summary import numbers
 
     # A manifest keeps the readings where an examination keeps its choice.
     readings = check_readings(arguments.readings or request.only or READINGS, "--readings")
@@ -70,15 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
     with bars(arguments.quiet or arguments.json) as shown:
         comparison, request = _compare(request, readings, arguments, shown)
         save_comparison(comparison, folder, request=request)
-    _print(comparison, arguments)
-    failed = judge(conditions, numbers(comparison.report), outcomes=comparison.report.outcomes)
-    for sentence in failed:
-        say(sentence)
-    if failed:
-        return main.CONDITION
-    if comparison.report.failed:
-        say(f"failed: {', '.join(comparison.report.failed)}")
-    return main.PARTLY if comparison.report.failed else main.DONE
+    show(comparison.report, arguments)
+    return exit_code(comparison.report, conditions)
 
 
 def _compare(
@@ -101,19 +90,3 @@ def _compare(
             command=compare_command(pair.request, readings, arguments.out),
         )
     return comparison, pair.request
-
-
-def _print(comparison: Comparison, arguments: argparse.Namespace) -> None:
-    from whynet.cli.output import print_json, print_line, show_traceback
-    from whynet.examination.folder import REPORT
-    from whynet.examination.summary import to_json
-    from whynet.examination.terminal import print_summary
-
-    if arguments.debug:
-        for outcome in comparison.report.outcomes.values():
-            show_traceback(getattr(outcome, "traceback", ""))
-    if arguments.json:
-        print_json(json.loads(to_json(comparison.report)))
-    elif not arguments.quiet:
-        print_summary(comparison.report)
-        print_line(f"report: {Path(arguments.out) / REPORT}")

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from whynet.cli.parser import add_output_options, add_subject_options
-from whynet.core.outcome import Failed
 
 if TYPE_CHECKING:
     from whynet.cli.progress import Bars
     from whynet.examination.examine import Examination
     from whynet.examination.manifest import Request
-    from whynet.examination.report import Report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,8 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
     from whynet.cli import main
     from whynet.cli.output import say
     from whynet.cli.progress import bars
+    from whynet.cli.report import exit_code, show
     from whynet.cli.request import named_as_options, request_from
-    from whynet.examination.conditions import check_keys, judge, parse_condition
+    from whynet.examination.conditions import check_keys, parse_condition
 
     # All that can be known to be wrong is found before anything is loaded or computed, and
     # what needs no torch before torch is imported.
@@ -77,7 +74,6 @@ def run(arguments: argparse.Namespace) -> int:
     from whynet.examination.examine import choose
     from whynet.examination.folder import check_out, save
     from whynet.examination.manifest import examine_command
-    from whynet.examination.summary import numbers
 
     with named_as_options():
         check_keys(conditions, choose(request.only, request.skip, request.rounds)[1])
@@ -85,28 +81,12 @@ def run(arguments: argparse.Namespace) -> int:
     with bars(arguments.quiet or arguments.json) as shown:
         examination, request = _examine(request, arguments.out, shown)
         save(examination, folder, request=request)
-    _print(examination, arguments)
+    show(examination.report, arguments)
     if examination.report.interrupted:
         again = examine_command(request, arguments.out)
         say(f"interrupted; the report holds what was finished. Again: {again}")
         return main.INTERRUPTED
-    failed = judge(conditions, numbers(examination.report), outcomes=examination.report.outcomes)
-    for sentence in failed:
-        say(sentence)
-    if failed:
-        return main.CONDITION
-    if examination.report.failed:
-        say(f"failed: {'; '.join(_reasons(examination.report))}")
-    return main.PARTLY if examination.report.failed else main.DONE
-
-
-def _reasons(report: Report) -> list[str]:
-    """Say of every instrument that failed why, and of every question that failed by itself."""
-    failed = {n: out.error for n, out in report.outcomes.items() if isinstance(out, Failed)}
-    for answer in report.answers:
-        if answer.state == "failed" and not failed.keys() & set(answer.question.uses):
-            failed[answer.id] = answer.reason
-    return [f"{name} ({reason})" for name, reason in failed.items()]
+    return exit_code(examination.report, conditions)
 
 
 def _examine(request: Request, out: str, shown: Bars) -> tuple[Examination, Request]:
@@ -132,19 +112,3 @@ def _examine(request: Request, out: str, shown: Bars) -> tuple[Examination, Requ
             command=lambda name, rounds: measure_command(loaded.request, name, rounds, weights),
         )
     return examination, loaded.request
-
-
-def _print(examination: Examination, arguments: argparse.Namespace) -> None:
-    from whynet.cli.output import print_json, print_line, show_traceback
-    from whynet.examination.folder import REPORT
-    from whynet.examination.summary import to_json
-    from whynet.examination.terminal import print_summary
-
-    if arguments.debug:
-        for outcome in examination.report.outcomes.values():
-            show_traceback(getattr(outcome, "traceback", ""))
-    if arguments.json:
-        print_json(json.loads(to_json(examination.report)))
-    elif not arguments.quiet:
-        print_summary(examination.report)
-        print_line(f"report: {Path(arguments.out) / REPORT}")
