@@ -70,7 +70,13 @@ def test_defaults_say_the_least() -> None:
     instrument = OBJECTS[4]
     assert (instrument.rounds, instrument.draws) == (1, False)
     assert Panel("l", "m").findings == ()
-    assert Results.__dataclass_fields__.keys() == {"facts", "measured", "initial"}
+    assert Results.__dataclass_fields__.keys() == {
+        "facts",
+        "measured",
+        "initial",
+        "shuffled",
+        "seeds",
+    }
 
 
 def test_tags_are_words_and_their_sentences_have_no_stop() -> None:

@@ -288,13 +288,12 @@ def grid_of(
 
 def _checked(parameter: Parameter, values: Sequence[Value], claim: Claim) -> tuple[Value, ...]:
     """Return the values of an axis in the parameter's type, each once, in the given order."""
-    found: list[Value] = []
+    found: dict[Value, None] = {}
     for value in values:
         sound = _sound(parameter, value)
         if sound is None:
-            raise InputError(parameter.name, repr(value), _ranges(claim))
-        if sound not in found:
-            found.append(sound)
+            raise InputError(parameter.name, f"{value!r:.40}", _ranges(claim))
+        found[sound] = None
     if not found:
         raise InputError(parameter.name, "no value", _ranges(claim))
     return tuple(found)
@@ -303,11 +302,9 @@ def _checked(parameter: Parameter, values: Sequence[Value], claim: Claim) -> tup
 def _sound(parameter: Parameter, value: Value) -> Value | None:
     if parameter.kind == "choice":
         return value if value in parameter.choices else None
-    if isinstance(value, bool | str) or not math.isfinite(value):
+    if isinstance(value, bool | str) or not parameter.low <= value <= parameter.high:
         return None
-    if parameter.kind == "int" and value != int(value):
-        return None
-    if not parameter.low <= value <= parameter.high:
+    if not abs(value) < 2**63 or (parameter.kind == "int" and value != int(value)):
         return None
     return int(value) if parameter.kind == "int" else float(value)
 

@@ -88,6 +88,25 @@ def fetch(
     return Fetched(value, name, path, hashlib.sha256(source).hexdigest())
 
 
+def run_module(file: str, argument: str, announce: Announce) -> tuple[ModuleType, str]:
+    """Run a user's file and return it as a module, with its SHA-256.
+
+    Args:
+        file: path of the Python file.
+        argument: name of the argument it came from.
+        announce: called with `running code from <path>` before any of it runs.
+
+    Raises:
+        InputError: the file is missing, or its code raises.
+
+    """
+    path = existing_file(file, argument, "a Python file that is there")
+    source = path.read_bytes()
+    announce(f"running code from {printable(str(path), 500)}")
+    with user_environment(path.parent):
+        return _run_file(path, source, argument), hashlib.sha256(source).hexdigest()
+
+
 def _run_file(path: Path, source: bytes, argument: str) -> ModuleType:
     """Run exactly the bytes that were hashed, under a module name of our own."""
     name = f"_whynet_user_{next(_serial)}"

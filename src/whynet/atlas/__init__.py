@@ -1,0 +1,1 @@
+"""The atlas: claims, their groups, their store, their verdicts."""

@@ -1,0 +1,1 @@
+"""Implicit bias: which of the many solutions training picks."""
