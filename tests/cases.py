@@ -34,6 +34,7 @@ from whynet.core.seeds import seed_from
 from whynet.training.supervised import seeded
 
 if TYPE_CHECKING:
+    from whynet.models.retraining import Trainer
     from whynet.models.subject import Subject
 
 TRAIN_ROWS: Final = 48
@@ -61,6 +62,8 @@ class Case:
         loss: name of the loss.
         tags: exactly the tags (`whynet.core.tags`) its subject must carry.
         output: which entry of a dict or tuple output is examined.
+        trains: whether `trainer` offers its training function.
+        wider: returns the untrained network with its widths multiplied, where it can be widened.
 
     """
 
@@ -70,6 +73,8 @@ class Case:
     loss: str = "cross_entropy"
     tags: frozenset[str] = PIECEWISE
     output: str | int | None = None
+    trains: bool = False
+    wider: Callable[[float], nn.Module] | None = None
 
     @property
     def train(self) -> Data:
@@ -89,6 +94,41 @@ class Case:
         """Return a new copy of the network before its gradient steps."""
         with seeded(seed_from("case", self.name)):
             return self.make().eval()
+
+    def trainer(self) -> Trainer | None:
+        """Return how the case is built and trained, made anew; None where it does not say."""
+        if not self.trains:
+            return None
+        from whynet.models.retraining import Trainer
+
+        wider = self.wider
+        if wider is None:
+            return Trainer(self.make, self.descend, label=("case", self.name))
+
+        def build(width_factor: float = 1.0) -> nn.Module:
+            return wider(width_factor)
+
+        return Trainer(build, self.descend, label=("case", self.name))
+
+    def descend(
+        self,
+        module: nn.Module,
+        inputs: Inputs,
+        targets: Tensor,
+        learning_rate_factor: float = 1.0,
+        steps_factor: float = 1.0,
+        log: Callable[[int, dict[str, Any]], None] | None = None,
+    ) -> None:
+        """Train by a few full-batch gradient steps."""
+        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.SGD(trained, lr=0.1 * learning_rate_factor)
+        for step in range(max(1, round(STEPS * steps_factor))):
+            optimizer.zero_grad()
+            loss = mean_loss(self.loss, self.scores(module, inputs), targets)
+            torch.autograd.backward(loss)
+            optimizer.step()
+            if log is not None:
+                log(step, {"loss": float(loss.detach()), "optimizer": optimizer})
 
     def scores(self, module: nn.Module, inputs: Inputs) -> Tensor:
         """Return the examined output of the network on a batch."""
@@ -126,14 +166,8 @@ def mean_loss(loss: str, outputs: Tensor, targets: Tensor) -> Tensor:
 def _trained(name: str) -> nn.Module:
     case = CASES[name]
     module = case.initial().train()
-    inputs, targets = case.train
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.SGD(trained, lr=0.1)
     with seeded(seed_from("case", name, "steps")), torch.enable_grad():
-        for _ in range(STEPS):
-            optimizer.zero_grad()
-            mean_loss(case.loss, case.scores(module, inputs), targets).backward()
-            optimizer.step()
+        case.descend(module, *case.train)
     module.zero_grad(set_to_none=True)
     return module.eval()
 
@@ -213,9 +247,14 @@ def _series() -> tuple[Data, Data]:
     return classes(5, 3)
 
 
-def _mlp(activation: type[nn.Module], outputs: int = 3) -> nn.Sequential:
+def _mlp(activation: type[nn.Module], outputs: int = 3, by: float = 1.0) -> nn.Sequential:
+    first, second = round(10 * by), round(6 * by)
     return nn.Sequential(
-        nn.Linear(6, 10), activation(), nn.Linear(10, 6), activation(), nn.Linear(6, outputs)
+        nn.Linear(6, first),
+        activation(),
+        nn.Linear(first, second),
+        activation(),
+        nn.Linear(second, outputs),
     )
 
 
@@ -254,26 +293,32 @@ def _deep_linear() -> nn.Module:
 _REGRESSION = (PIECEWISE - {"classification"}) | {"regression"}
 
 _ALL = (
-    Case("relu-mlp", lambda: _mlp(nn.ReLU), _flat),
+    Case(
+        "relu-mlp",
+        lambda: _mlp(nn.ReLU),
+        _flat,
+        trains=True,
+        wider=lambda by: _mlp(nn.ReLU, by=by),
+    ),
     Case("tanh-mlp", lambda: _mlp(nn.Tanh), _flat, tags=SMOOTH),
     Case("tied-weights", TiedWeights, _flat),
     Case("frozen-parameters", frozen_first_layer, _flat),
     Case("buffers", BufferedNetwork, _flat),
-    Case("batch-norm", _batch_norm, _flat),
+    Case("batch-norm", _batch_norm, _flat, trains=True),
     Case("dropout", _dropout, _flat),
     Case("dict-output", DictOutput, _flat, output="logits"),
     Case("tuple-output", TupleOutput, _flat, output=0),
-    Case("tokens", TokenClassifier, tokens, tags=TOKENS),
+    Case("tokens", TokenClassifier, tokens, tags=TOKENS, trains=True),
     Case("masked-tokens", MaskedTokens, masked_tokens, tags=TOKENS),
     Case("sequence", SequenceTagger, tagged_tokens, tags=TOKENS),
     Case("gru", lambda: RecurrentClassifier(nn.GRU), _series, tags=SMOOTH),
     Case("lstm", lambda: RecurrentClassifier(nn.LSTM), _series, tags=SMOOTH),
     Case("attention", EncoderClassifier, _series, tags=SMOOTH),
-    Case("convolution", _convolution, _images),
+    Case("convolution", _convolution, _images, trains=True),
     Case("residual-convolution", ResidualConvolution, _images),
     Case("depthwise-convolution", _depthwise, _images),
-    Case("regression", lambda: _mlp(nn.ReLU, 1), curve, "mse", _REGRESSION),
-    Case("binary", lambda: _mlp(nn.ReLU, 1), two_classes, "bce"),
+    Case("regression", lambda: _mlp(nn.ReLU, 1), curve, "mse", _REGRESSION, trains=True),
+    Case("binary", lambda: _mlp(nn.ReLU, 1), two_classes, "bce", trains=True),
     Case("linear", lambda: nn.Linear(6, 3), _flat),
     Case("deep-linear", _deep_linear, _flat),
 )

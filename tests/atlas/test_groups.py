@@ -53,7 +53,7 @@ def test_a_table_puts_values_where_their_cells_are() -> None:
     assert table["x"].dims == ("width", "gamma", "start", "seed")
     at = table["x"].sel(width=4, gamma=0.5, start="zero", seed=2)
     assert float(at) == 24.0
-    last = dict(width=4, gamma=1.0, start="zero", seed=2)
+    last = {"width": 4, "gamma": 1.0, "start": "zero", "seed": 2}
     assert np.isnan(float(table["x"].sel(last))) and str(table[STATE].sel(last).values) == "failed"
     assert table["v"].shape == (2, 2, 1, 3, 2)
 

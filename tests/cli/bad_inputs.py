@@ -5,72 +5,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from tests.cli import bad_networks, bad_training
+from tests.cli.mistake import (
+    BAD_WEIGHTS,
+    DATA,
+    GOOD_X,
+    GOOD_Y,
+    NAN_X,
+    WEIGHTS,
+    Mistake,
+    arrays,
+    examine,
+    own,
+    tested,
+    weights,
+    write,
+)
 from tests.cli.own import OWN
-
-TARGET, WEIGHTS, DATA = OWN[:1], OWN[1:3], OWN[3:]
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """A command with a mistake in it.
-
-    Attributes:
-        name: what is wrong.
-        words: the command line.
-        argument: name of the argument that the sentence must begin with.
-        pattern: regular expression of `found …; wanted …`.
-        prepare: makes the files it needs, in the folder of the subject.
-        code: the exit code.
-
-    """
-
-    name: str
-    words: tuple[str, ...]
-    argument: str
-    pattern: str
-    prepare: Callable[[], object] | None = None
-    code: int = 2
-
-
-def examine(*words: str, target: str = "model.py:build") -> tuple[str, ...]:
-    return ("examine", target, *words, "--out", "new/out")
-
-
-def own(*words: str) -> tuple[str, ...]:
-    return examine(*WEIGHTS, *DATA, *words)
-
-
-def tested(test: str, *words: str) -> tuple[str, ...]:
-    return examine(*WEIGHTS, "--test", test, *words)
-
-
-def write(name: str, text: str) -> Callable[[], object]:
-    return lambda: Path(name).write_text(text, encoding="utf-8")
-
-
-def arrays(x: object, y: object, name: str = "bad.npz") -> Callable[[], object]:
-    return lambda: np.savez(name, X=np.asarray(x), y=np.asarray(y))
-
-
-def weights(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[], object]:
-    def made() -> None:
-        state = load_file("end.safetensors")
-        change(state)
-        save_file(state, "bad.safetensors")
-
-    return made
-
-
-GOOD_X = np.random.default_rng(1).standard_normal((20, 4)).astype(np.float32)
-GOOD_Y = np.arange(20) % 3
-NAN_X = np.where(np.arange(80).reshape(20, 4) == 13, np.nan, GOOD_X)
-BAD_WEIGHTS = ("--weights", "bad.safetensors", *DATA)
 
 NETWORK = (
     Mistake("no such file", examine(target="modle.py:build"), "--test", "neither"),
@@ -120,9 +75,9 @@ ROWS = (
     Mistake("damaged npz", tested("bad.npz"), "--test", "wanted", write("bad.npz", "hello")),
     Mistake("empty", tested("bad.npz"), "--test", "wanted", arrays(np.zeros((0, 4)), np.zeros(0, int))),
     Mistake("NaN rows", tested("bad.npz"), "--test", "NaN", arrays(NAN_X, GOOD_Y)),
-    Mistake("feature shape", tested("bad.npz"), "TARGET", r"\(8, 3\).*wanted a network that accepts", arrays(GOOD_X[:, :3], GOOD_Y)),
-    Mistake("labels out of range", tested("bad.npz"), "--loss", "labels from 1 to 3.*wanted labels 0 to 2", arrays(GOOD_X, GOOD_Y + 1)),
-    Mistake("float labels", tested("bad.npz"), "--loss", "labels of dtype torch.float32.*wanted integer labels", arrays(GOOD_X, GOOD_Y + 0.5)),
+    Mistake("feature shape", tested("bad.npz"), "--test", r"rows of shape \[3\].*wanted rows that a network accepts whose first layer \(Linear\) takes 4 features", arrays(GOOD_X[:, :3], GOOD_Y)),
+    Mistake("labels out of range", tested("bad.npz"), "--test", "labels from 1 to 3.*wanted labels 0 to 2", arrays(GOOD_X, GOOD_Y + 1)),
+    Mistake("float labels", tested("bad.npz"), "--test", "labels of dtype torch.float32.*wanted integer labels", arrays(GOOD_X, GOOD_Y + 0.5)),
     Mistake("other length", tested("bad.npz"), "--test", "20.*19|19.*20", arrays(GOOD_X, GOOD_Y[:-1])),
     Mistake("objects", tested("x.npy,y.npy"), "--test", "wanted", lambda: (np.save("x.npy", np.array([{}, {}])), np.save("y.npy", GOOD_Y))),
     Mistake("table without target", tested("t.csv"), "--target", "wanted", write("t.csv", "a,b\n1,2\n")),
@@ -131,6 +86,18 @@ ROWS = (
     Mistake("no name in the code of data", tested("model.py:mk_data"), "--test", "did you mean 'make_data'"),
     Mistake("code that returns no data", tested("model.py:nothing"), "--test", "wanted"),
     Mistake("unknown loss", own("--loss", "cross_entopy"), "--loss", "did you mean 'cross_entropy'"),
+    Mistake("one column of labels", tested("bad.npz"), "--test", r"targets of shape \[8, 1\] for outputs of shape \[8, 3\]", arrays(GOOD_X, GOOD_Y[:, None])),
+    Mistake("no label scored", tested("bad.npz"), "--test", "all -100", arrays(GOOD_X, GOOD_Y * 0 - 100)),
+    Mistake("no probabilities", tested("bad.npz"), "--test", "probabilities that sum to 1", arrays(GOOD_X, np.ones((20, 3)))),
+    Mistake("mse of labels", tested("bad.npz", "--loss", "mse"), "--test", "one target an output entry", arrays(GOOD_X, GOOD_Y)),
+    Mistake("cross-entropy of one logit", examine("--test", "bad.npz", target="own.py:build"), "--loss", "bce where there is one logit", lambda: (
+        write("own.py", "from torch import nn\ndef build():\n    return nn.Linear(4, 1)\n")(), arrays(GOOD_X, GOOD_Y)())),
+    Mistake("test rows unlike training rows", own("--test", "bad.npz"), "--test", r"rows of shape \[3\]", arrays(GOOD_X[:, :3], GOOD_Y)),
+    Mistake("semicolons", tested("t.csv", "--target", "label"), "--test", "semicolons", write("t.csv", "a;b;label\n1,5;2;0\n")),
+    Mistake("missing cell", tested("t.csv", "--target", "label"), "--test", "a missing cell", write("t.csv", "a,b,c,d,label\n1,,3,4,0\n")),
+    Mistake("decimal comma", tested("t.csv", "--target", "label"), "--test", "decimal comma", write("t.csv", 'a,b,c,d,label\n"1,5",2,3,4,0\n')),
+    Mistake("a compressed table", tested("t.csv.gz"), "--test", "unknown kind '.gz'", write("t.csv.gz", "x")),
+    Mistake("numbers too large", tested("bad.npz"), "--test", r"numbers up to .*e.300 in size", arrays(GOOD_X.astype(float) * 1e300, GOOD_Y)),
     Mistake("a loss that is none", own("--loss", "model.py:nothing"), "--loss", "wanted"),
 )  # fmt: skip
 
@@ -147,6 +114,10 @@ OPTIONS = (
     Mistake("batch size 0", own("--batch-size", "0"), "--batch-size", "0; wanted a whole number from 1"),
     Mistake("batch size 2.5", own("--batch-size", "2.5"), "--batch-size", "'2.5'; wanted a whole number"),
     Mistake("negative seed", own("--seed", "-1"), "--seed", "-1; wanted a whole number from 0"),
+    Mistake("batch size 2^62", own("--batch-size", str(2**62)), "--batch-size", "wanted a whole number from 1 to 2"),
+    Mistake("no threads", own("--threads", "0"), "--threads", "0; wanted a whole number from 1"),
+    Mistake("no such card", own("--device", "cuda:99"), "--device", "'cuda:99'.*wanted a device"),
+    Mistake("negative seeds", own("--seeds=-1"), "--seeds", "-1; wanted"),
     Mistake("tiny memory", own("--memory", "100"), "--memory", "wanted at least"),
     Mistake("garbage memory", own("--memory", "lots"), "--memory", "'lots'; wanted an amount of memory"),
     Mistake("garbage budget", own("--budget", "5 apples"), "--budget", "'5 apples'; wanted a duration"),
@@ -188,6 +159,11 @@ FILES = (
     Mistake("bytes as configuration", own("--config", "test.npz"), "--config", "no UTF-8 text"),
     _config("unknown key", "batch_sise = 3\n", "unknown key 'batch_sise'.*did you mean 'batch_size'"),
     _config("no TOML", "seed = = 3\n", "no TOML"),
+    _config("a tag of YAML", "seed: !!python/object/apply:os.system ['touch marker']\n", "no TOML"),
+    _config("bombs of YAML", "a: &a [x, x]\nb: &b [*a, *a]\nseed: *b\n", "no TOML"),
+    _config("a key twice", "seed = 1\nseed = 2\n", "no TOML.*overwrite"),
+    _config("a float for a number", "seed = 1e-3\n", "seed = 0.001; wanted a value of type int"),
+    _config("not a number", "batch_size = nan\n", "batch_size = nan; wanted a value of type int"),
     _config("too deep", "seed = " + "[" * 3000 + "]" * 3000, "no TOML|with a list"),
     _config("deep keys", "rounds" + ".a" * 5000 + " = 1\n", "rounds with a dict"),
     _config("long number", "seed = " + "9" * 5000, "no TOML"),
@@ -215,10 +191,18 @@ FILES = (
     Mistake("verify nothing", ("verify", "nowhere"), "PATH", "no folder; wanted an examination's folder"),
     Mistake("verify another folder", ("verify", "."), "PATH", "without manifest.toml"),
     Mistake("cite nothing", ("cite", "nowhere"), "WHAT", "'nowhere'; wanted"),
-    Mistake("cite another folder", ("cite", "."), "PATH", "results.zarr that cannot be read", code=4),
+    Mistake("cite another folder", ("cite", "."), "PATH", "results.zarr", code=4),
 )  # fmt: skip
 
-MISTAKES = (*NETWORK, *STATES, *ROWS, *OPTIONS, *FILES)
+MISTAKES = (
+    *NETWORK,
+    *STATES,
+    *ROWS,
+    *OPTIONS,
+    *FILES,
+    *bad_networks.MISTAKES,
+    *bad_training.MISTAKES,
+)
 PROCESSES = (
     "no file", "raises", "NaN weights", "feature shape", "unknown option", "garbage budget",
     "unknown key", "newer version", "out is a file", "verify nothing",

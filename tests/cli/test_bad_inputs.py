@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import subprocess
@@ -9,9 +10,13 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from tests.cli.bad_inputs import MISTAKES, PROCESSES, Mistake
-from tests.cli.own import Shell, copy_subject
+from tests.cli.bad_inputs import MISTAKES, PROCESSES
+from tests.cli.bad_training import FAILING, HEAD
+from tests.cli.mistake import Mistake
+from tests.cli.numbered import ELSEWHERE, NOT_YET, ROWS, STATED
+from tests.cli.own import EXAMINE, OWN, Shell, copy_subject
 
+TESTS = Path(__file__).parents[1]
 RUN = Path(sysconfig.get_path("scripts"), "whynet")
 
 
@@ -34,6 +39,33 @@ def test_every_name_stands_once() -> None:
     names = [mistake.name for mistake in MISTAKES]
     assert len(names) == len(set(names))
     assert set(PROCESSES) <= set(names)
+
+
+def test_every_number_of_the_notes_is_tested_or_cannot_arise() -> None:
+    numbers = [*ROWS, *STATED, *ELSEWHERE, *NOT_YET]
+    assert sorted(numbers) == list(range(1, 101))
+    names = {mistake.name for mistake in MISTAKES}
+    assert {name for row in ROWS.values() for name in row} <= names
+    for place in ELSEWHERE.values():
+        file, _, function = place.partition("::")
+        assert f"def {function}(" in (TESTS / file).read_text(encoding="utf-8"), place
+    assert all(reason.endswith(".") for reason in NOT_YET.values())
+
+
+@pytest.mark.parametrize("name", FAILING)
+def test_a_training_that_fails_is_said_where_it_is_run(shell: Shell, name: str) -> None:
+    body, pattern = FAILING[name]
+    Path("fit.py").write_text(HEAD + body, encoding="utf-8")
+    before = shell.listing()
+    assert shell("measure", "mode-connectivity", *OWN, "--train-with", "fit.py:train") == 2
+    (said,) = sentences(shell.err)
+    assert re.match(f"whynet: --train-with: found .*{pattern}", said), said
+    assert "Traceback" not in shell.err and "\x1b" not in shell.err
+    assert shell.listing() == before
+    code = shell(*EXAMINE, "--train-with", "fit.py:train")
+    assert code == 0, shell.err  # the references are left out, and the report says why
+    page = html.unescape(Path("out/report.html").read_text(encoding="utf-8"))
+    assert re.search(pattern.split(" .line")[0], page)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)

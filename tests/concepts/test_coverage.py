@@ -18,7 +18,12 @@ FORMS = {
 }
 """Instrument to its closed form; some have a second one."""
 
-SLOW = {"neuron-similarity": 60, "adversarial-accuracy": 60, "bound-ingredients": 60}
+SLOW = {
+    "neuron-similarity": 60,
+    "adversarial-accuracy": 60,
+    "bound-ingredients": 60,
+    "learning-curve": 60,
+}
 """Draws in the fast tests where one takes a fifth of a second; 200 elsewhere."""
 
 FEW_VALUES = ("margin_gradient_median",)

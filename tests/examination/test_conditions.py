@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,8 @@ from hypothesis import strategies as st
 
 from whynet.core.errors import InputError
 from whynet.core.estimate import Estimate
+from whynet.core.measurement import Measurement, Quantity
+from whynet.core.outcome import Failed, NotApplicable
 from whynet.examination.conditions import Condition, check_keys, judge, parse_condition
 
 
@@ -90,3 +93,45 @@ def test_keys_that_a_number_may_have(key: str) -> None:
 def test_keys_that_no_number_has(key: str) -> None:
     with pytest.raises(InputError, match=r"of nothing that runs; wanted test_…, train_…, or one"):
         check_keys((Condition(key, "<", 1.0),), ("fit", "margins"))
+
+
+def measured() -> Measurement:
+    return Measurement.of(
+        {
+            "loss": Quantity([0.5, math.nan], dims=("split",), missing="No rows were scored."),
+            "whole": Quantity(math.nan, missing="Nothing moved."),
+        },
+        coords={"split": ["test", "train"]},
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ("fit.accuracy.test", "fit failed: ValueError: no luck"),
+        ("margins.least", "margins does not apply: There are no classes"),
+        ("curves.x", "curves was not reached"),
+        ("held.loss.train", "No rows were scored"),
+        ("held.whole", "Nothing moved"),
+        ("test_accuracy", "fit failed: .*; margins does not apply: .*; curves was not reached"),
+    ],
+)
+def test_what_was_not_measured_excludes_nothing(key: str, reason: str) -> None:
+    outcomes = {
+        "fit": Failed("ValueError: no luck."),
+        "held": measured(),
+        "margins": NotApplicable("There are no classes."),
+        "curves": None,
+    }
+    (said,) = judge((Condition(key, "<", 0.85),), {"held.loss.test": estimate(0, 1)}, "", outcomes)
+    assert re.fullmatch(
+        rf"{re.escape(key)} was not measured \({reason}\): "
+        rf"{re.escape(key)} < 0.85 cannot be excluded\.",
+        said,
+    )
+
+
+@pytest.mark.parametrize("key", ["held.loss.tset", "held.los", "held.loss", "test_accuracy"])
+def test_what_nobody_could_measure_is_a_mistake(key: str) -> None:
+    with pytest.raises(InputError, match=r"--fail-on: found the unknown number"):
+        judge((Condition(key, "<", 1.0),), {}, outcomes={"held": measured()})

@@ -8,9 +8,11 @@ from dataclasses import replace
 
 import pytest
 from rich.console import Console
+from tests.examination.payloads import PAYLOADS as THIRTY
 from tests.examination.sample import make_report
 from tests.examination.test_page import PAYLOADS, poisoned
 
+from whynet.cli.output import print_json, print_line, print_table, say, show_traceback
 from whynet.examination.terminal import print_summary
 
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
@@ -90,3 +92,21 @@ def test_an_interruption_and_an_empty_report_are_said() -> None:
 def test_long_names_are_cut() -> None:
     text = shown(poisoned(make_report(), "n" * 5_000_000), terminal=False)
     assert len(text) < 60_000
+
+
+@pytest.mark.parametrize("name", THIRTY)
+def test_no_payload_reaches_the_terminal_raw(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    payload = THIRTY[name]
+    report = poisoned(make_report(), payload)
+    for terminal in (False, True):
+        text = ESCAPES.sub("", shown(report, terminal=terminal, width=80))
+        assert not HIDDEN.search(text)
+        assert len(text) < 200_000
+    print_line(payload)
+    say(payload)
+    show_traceback(f"  {payload}\n{payload}")
+    print_table(("name",), [(payload,)])
+    print_json({payload[:1000]: payload[:1000]})
+    told = capsys.readouterr()
+    assert not HIDDEN.search(told.out + told.err)
+    assert len(told.out + told.err) < 200_000

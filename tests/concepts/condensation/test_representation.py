@@ -138,3 +138,35 @@ def test_regression_has_ranks_only() -> None:
     panel = representation.ask(Results(held.facts, {"representation": found}, {}))
     assert "inside classes" not in panel.lead
     assert len(panel.figures) == 1
+
+
+def test_the_effective_dimension_stands_beside_the_start_and_the_parameters() -> None:
+    held = Subject(network(), train=data(torch.float32), initial=network(1))
+    assert held.initial is not None
+    dimension = measure("effective-dimension", held), measure("effective-dimension", held.initial)
+    known = {
+        "representation": measure(
+            "representation",
+            Subject(network(), test=data(torch.float32), train=data(torch.float32)),
+        )
+    }
+    panel = representation.ask(
+        Results(
+            held.facts,
+            {**known, "effective-dimension": dimension[0]},
+            {"effective-dimension": dimension[1]},
+        )
+    )
+    table = panel.tables[-1]
+    assert table.columns == ("effective dimension", "now", "at initialization")
+    assert isinstance(dimension[0], Measurement)
+    assert isinstance(dimension[1], Measurement)
+    now, before = (d.estimate("effective_dimension", decay=0.001) for d in dimension)
+    row = next(row for row in table.rows if row[0] == "α = 0.001")
+    assert row[1:] == (now, before)
+    count = sum(p.numel() for p in network().parameters())
+    assert f"{count:,} directions" in panel.lead
+    alone = representation.ask(Results(held.facts, {**known, "effective-dimension": dimension[0]}))
+    assert "before training" not in alone.lead
+    assert all(row[2] == "unknown" for row in alone.tables[-1].rows)
+    assert "directions of its weights" not in representation.ask(Results(held.facts, known)).lead

@@ -15,6 +15,7 @@ from whynet.concepts.kernels.questions import kernel
 from whynet.concepts.measuring import measure
 from whynet.core.measurement import Measurement
 from whynet.core.question import Panel, Results
+from whynet.models.retraining import Trainer, Variation
 from whynet.models.subject import Subject
 
 FEATURES, WIDTH, LAZY = 8, 64, 100.0
@@ -185,3 +186,49 @@ def test_regression_has_its_own_words() -> None:
     panel = asked(Subject(module, train=train, test=test, loss="mse", initial=start))
     assert "an R² of" in panel.lead
     draw(panel)
+
+
+def test_another_seed_is_the_reference_of_agreement() -> None:
+    """What the linearized network does as well as another seed is explained; else it is not."""
+
+    def train_it(module: nn.Module, x: Tensor, y: Tensor) -> nn.Module:
+        return descended(module, (x, y))
+
+    held = rich()
+    subject = Subject(
+        held.module, train=TRAIN, test=TEST, initial=held._initial_state,
+        trainer=Trainer(lambda: Scaled(1.0), train_it),
+    )  # fmt: skip
+    found = measure("lazy-or-rich", subject)
+    assert isinstance(found, Measurement)
+    outputs = [s.outputs("test")[0].argmax(1) for s in (subject, subject.retrained(Variation(1)))]
+    same = float((outputs[0] == outputs[1]).double().mean())
+    assert found.estimate("agreement_other_seed").value == pytest.approx(same)
+    panel = kernel.ask(Results(subject.facts, {"lazy-or-rich": found}, {}))
+    (finding,) = panel.findings
+    assert finding.headline == "It did more than its initial kernel can."
+    assert "Another seed reaches" in finding.numbers
+    assert "another seed" in {r.name for r in finding.references}
+    assert len(panel.tables[0].rows) == 4
+    draw(panel)
+    wrong = found.dataset.copy(deep=True)
+    for end in ("", "_low", "_high"):
+        wrong[f"agreement_regularized_beyond_seed{end}"] += 0.5
+    turned = kernel.ask(Results(subject.facts, {"lazy-or-rich": Measurement(wrong)}, {}))
+    assert turned.findings == ()
+
+
+def test_another_seed_that_diverges_is_said_and_left_out() -> None:
+    def spoiled(module: nn.Module, x: Tensor, y: Tensor) -> None:
+        for parameter in module.parameters():
+            parameter.data.fill_(float("nan"))
+
+    held = rich()
+    subject = Subject(
+        held.module, train=TRAIN, test=TEST, initial=held._initial_state,
+        trainer=Trainer(lambda: Scaled(1.0), spoiled),
+    )  # fmt: skip
+    found = measure("lazy-or-rich", subject)
+    assert isinstance(found, Measurement)
+    assert "agreement_other_seed" not in found.names
+    assert any("not finite" in note for note in found.notes)
