@@ -39,18 +39,26 @@ def closed_forms() -> dict[str, ClosedForm]:
     from whynet.testing.bound_forms import noisy_halfspace
     from whynet.testing.class_forms import gaussian_classes
     from whynet.testing.condensation_forms import random_directions
-    from whynet.testing.curvature_forms import quadratic
+    from whynet.testing.curvature_forms import quadratic, wide_quadratic
+    from whynet.testing.influence_forms import retrained_ridge, ridge_rows
     from whynet.testing.kernel_forms import relu_kernel
     from whynet.testing.label_forms import logistic_labels
+    from whynet.testing.landscape_forms import turned_copies
+    from whynet.testing.learning_forms import logistic_labels_changed, shrunken_mean
     from whynet.testing.region_forms import hinges
     from whynet.testing.regression_forms import finite_regression
     from whynet.testing.robustness_forms import linear_classifier
     from whynet.testing.size_forms import two_layer_classes
+    from whynet.testing.training_forms import linear_training
+    from whynet.testing.width_forms import one_step_widths
 
     return {
         "logistic-labels": logistic_labels(),
+        "logistic-labels-changed": logistic_labels_changed(),
+        "shrunken-mean": shrunken_mean(),
         "finite-regression": finite_regression(),
         "quadratic": quadratic(),
+        "wide-quadratic": wide_quadratic(),
         "random-directions": random_directions(),
         "hinges": hinges(),
         "relu-kernel": relu_kernel(),
@@ -58,4 +66,9 @@ def closed_forms() -> dict[str, ClosedForm]:
         "noisy-halfspace": noisy_halfspace(),
         "gaussian-classes": gaussian_classes(),
         "two-layer-classes": two_layer_classes(),
+        "linear-training": linear_training(),
+        "turned-copies": turned_copies(),
+        "one-step-widths": one_step_widths(),
+        "ridge-rows": ridge_rows(),
+        "retrained-ridge": retrained_ridge(),
     }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import torch
 from torch import nn
 
 from whynet.core.seeds import seed_from
+from whynet.models.retraining import Trainer
 from whynet.models.subject import Subject
 from whynet.testing.closed_forms import ClosedForm, Key
 
@@ -118,7 +119,8 @@ def linear_network() -> ClosedForm:
     """A linear classifier, which is its own linearization, on test rows from a finite set.
 
     Its kernel is x x' + 1 for every class, so that the linearized network is ridge regression on
-    the features and a constant, with the initial scores as offset.
+    the features and a constant, with the initial scores as offset. Its training function sets the
+    weights to others that are known, so that another seed has known answers.
     """
     generator = np.random.default_rng(seed_from("linear-network"))
     points = generator.standard_normal((POPULATION, FEATURES)).astype(np.float32).astype(float)
@@ -131,7 +133,10 @@ def linear_network() -> ClosedForm:
     )
     end[:FEATURES] += rule.astype(np.float32)
     start, end = (part.astype(np.float32).astype(float) for part in (start, end))
+    other = end + 0.3 * generator.standard_normal(end.shape).astype(np.float32)
+    other = other.astype(np.float32).astype(float)
     trained = np.arange(TRAINED)
+    trainer = Trainer(partial(_linear, start), lambda model, inputs, targets: _linear(other))
 
     def subject(dtype: torch.dtype, draw: int) -> Subject:
         rows = np.random.default_rng(seed_from("linear-network", draw)).integers(
@@ -142,12 +147,12 @@ def linear_network() -> ClosedForm:
             for part in (trained, rows)
         )
         return Subject(
-            _linear(end), train=train, test=test, initial=_linear(start), dtype=dtype, name="linear"
-        )
+            _linear(end), train=train, test=test, initial=_linear(start), dtype=dtype,
+            trainer=trainer, name="linear",
+        )  # fmt: skip
 
-    return ClosedForm(
-        subject, {"lazy-or-rich": _linear_truth(points, labels, start, end)}, over_examples=True
-    )
+    truth = _linear_truth(points, labels, start, (end, other))
+    return ClosedForm(subject, {"lazy-or-rich": truth}, over_examples=True)
 
 
 def _linear(weights: np.ndarray) -> nn.Linear:
@@ -181,23 +186,31 @@ def best_ridge(x: np.ndarray, residual: np.ndarray) -> float:
 
 
 def _linear_truth(
-    points: np.ndarray, labels: np.ndarray, start: np.ndarray, end: np.ndarray
+    points: np.ndarray, labels: np.ndarray, start: np.ndarray, ends: Weights
 ) -> dict[Key, float]:
+    """Shares in the whole population, of the network and of the one from another seed."""
     x = np.concatenate([points, np.ones((POPULATION, 1))], axis=1)
     residual = np.eye(CLASSES)[labels[:TRAINED]] - 1 / CLASSES - x[:TRAINED] @ start
-    answers = [(x @ end).argmax(1)]
-    for ridge in (RIDGES[0], best_ridge(x[:TRAINED], residual)):
-        weights = start + ridge_regression(x[:TRAINED], residual, ridge)
-        answers.append((x @ weights).argmax(1))
+    fitted = [
+        start + ridge_regression(x[:TRAINED], residual, ridge)
+        for ridge in (RIDGES[0], best_ridge(x[:TRAINED], residual))
+    ]
+    answers = [(x @ weights).argmax(1) for weights in (ends[0], *fitted, ends[1])]
     share = [float((given == labels).mean()) for given in answers]
+    same = [float((answers[0] == given).mean()) for given in answers]
+    models = ("network", "linearized", "regularized", "other seed")
     truth: dict[Key, float] = {
-        ("accuracy", (("model", name),)): value
-        for name, value in zip(("network", "linearized", "regularized"), share, strict=True)
+        ("accuracy", (("model", name),)): value for name, value in zip(models, share, strict=True)
     }
     return truth | {
-        ("agreement", ()): float((answers[0] == answers[1]).mean()),
+        ("agreement", ()): same[1],
+        ("agreement_regularized", ()): same[2],
+        ("agreement_other_seed", ()): same[3],
+        ("agreement_beyond_seed", ()): same[1] - same[3],
+        ("agreement_regularized_beyond_seed", ()): same[2] - same[3],
         ("lead_over_linearized", ()): share[0] - share[1],
         ("lead_over_regularized", ()): share[0] - share[2],
+        ("lead_over_other_seed", ()): share[0] - share[3],
         ("shape_drift", ()): 0.0,
         ("trace_ratio", ()): 1.0,
     }

@@ -73,8 +73,14 @@ def begin(
     )
 
 
-def with_extremes(state: State) -> State:
-    """Run Lanczos for the ends of the spectrum, and keep the converged vectors for deflation."""
+def with_extremes(state: State, converged_at: float = CONVERGED) -> State:
+    """Run Lanczos for the ends of the spectrum, and keep the converged vectors for deflation.
+
+    Args:
+        state: before any round.
+        converged_at: residual over eigenvalue below which a vector counts as converged.
+
+    """
     if state.extremes is not None:
         return state
     layout = state.operator.layout
@@ -92,7 +98,7 @@ def with_extremes(state: State) -> State:
         for index, (value, residual) in enumerate(
             zip(extremes.top, extremes.residuals, strict=True)
         )
-        if residual <= CONVERGED * abs(value.value)
+        if residual <= converged_at * abs(value.value)
     ]
     basis = extremes.vectors[:, converged] if converged else None
     if basis is not None and basis.shape[1] >= state.operator.size:

@@ -9,18 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whynet.concepts.kernels import matrices
 from whynet.core.estimate import Estimate
 from whynet.core.measurement import Quantity
 from whynet.derivatives.empirical_ntk import NtkPlan, empirical_ntk
 from whynet.models.scores import IGNORED, labels_of
 from whynet.models.subject import Split, Subject
 from whynet.numerics import intervals
+from whynet.numerics import kernel_matrices as matrices
 
 MOST_FULL = 1500
 """Rows times outputs up to which the outputs are kept apart in the regression."""
 
 MODELS = ("network", "linearized", "regularized")
+OTHER_SEED = "other seed"
+"""Label of the same network trained from another seed, where that is known."""
 
 
 @dataclass(frozen=True)
@@ -120,15 +122,36 @@ def linearized(
 
 
 def compare(
-    subject: Subject, networks: tuple[Subject, Subject], fit: Linearized, test: Scored
+    subject: Subject,
+    networks: tuple[Subject, Subject],
+    fit: Linearized,
+    test: Scored,
+    other: np.ndarray | None = None,
 ) -> tuple[dict[str, Quantity], tuple[str, ...]]:
-    """Score network and linearized network on the test rows, and the lead of the first, paired."""
+    """Score network and linearized network on the test rows, and the lead of the first, paired.
+
+    Args:
+        subject: the network as it was given.
+        networks: it now and before training, in float64.
+        fit: the linearized network.
+        test: the test rows.
+        other: outputs of another seed on all test data, where known: its score, its agreement
+            with the network, and by how much the linearized networks agree more, paired.
+
+    """
     now, before = (
         network.outputs("test")[0].numpy().reshape(-1, fit.least.shape[1])[test.rows]
         for network in networks
     )
+    models: tuple[str, ...] = MODELS
+    outputs: tuple[np.ndarray, ...] = (now, fit.least, fit.chosen)
+    if other is not None:
+        models, outputs = (
+            (*MODELS, OTHER_SEED),
+            (*outputs, other.reshape(-1, now.shape[1])[test.rows]),
+        )
     scores = _squares if test.labels is None else _shares
-    found = scores(subject, (now, fit.least, fit.chosen), test)
+    found = scores(subject, outputs, test)
     spread = max(float(np.sqrt(((f - f.mean(0)) ** 2).mean())) for f in (now, before))
     found["output_change"] = Quantity(
         float(np.sqrt(((now - before) ** 2).mean())) / max(spread, 1e-12),
@@ -138,7 +161,7 @@ def compare(
     found["ridge"] = Quantity(
         fit.ridge, how="ridge of the regularized one over the mean of the kernel's diagonal"
     )
-    return found, MODELS
+    return found, models
 
 
 def _shares(subject: Subject, outputs: tuple[np.ndarray, ...], test: Scored) -> dict[str, Quantity]:
@@ -151,31 +174,42 @@ def _shares(subject: Subject, outputs: tuple[np.ndarray, ...], test: Scored) -> 
 
     given = [answers(values) for values in outputs]
     right = [one == test.labels for one in given]
+    same = [given[0] == other for other in given[1:]]
     count = len(test.rows)
     accuracy = [intervals.proportion(int(r.sum()), count, over="test examples") for r in right]
     agree = [
         intervals.proportion(
-            int((given[0] == other).sum()),
+            int(one.sum()),
             count,
             how="share of rows with the same answer, Clopper-Pearson",
             over="test examples",
         )
-        for other in given[1:]
+        for one in same
     ]
-    leads = [
-        intervals.paired_difference_of_proportions(right[0], other, over="test examples")
-        for other in right[1:]
-    ]
-    return {"accuracy": Quantity.stacked(accuracy, "model")} | _named(agree, leads)
+    difference = intervals.paired_difference_of_proportions
+    leads = [difference(right[0], other, over="test examples") for other in right[1:]]
+    more = [difference(one, same[-1], over="test examples") for one in same[:2] if len(same) > 2]
+    return {"accuracy": Quantity.stacked(accuracy, "model")} | _named(agree, leads, more)
 
 
-def _named(agreement: list[Estimate], leads: list[Estimate]) -> dict[str, Quantity]:
-    return {
-        "agreement": Quantity.from_estimate(agreement[0]),
-        "agreement_regularized": Quantity.from_estimate(agreement[1]),
-        "lead_over_linearized": Quantity.from_estimate(leads[0]),
-        "lead_over_regularized": Quantity.from_estimate(leads[1]),
+def _named(
+    agreement: list[Estimate], leads: list[Estimate], more: list[Estimate]
+) -> dict[str, Quantity]:
+    """Name agreements, leads, and by how much each agrees more than another seed does."""
+    named = {
+        "agreement": agreement[0],
+        "agreement_regularized": agreement[1],
+        "lead_over_linearized": leads[0],
+        "lead_over_regularized": leads[1],
     }
+    if more:
+        named |= {
+            "agreement_other_seed": agreement[2],
+            "lead_over_other_seed": leads[2],
+            "agreement_beyond_seed": more[0],
+            "agreement_regularized_beyond_seed": more[1],
+        }
+    return {name: Quantity.from_estimate(estimate) for name, estimate in named.items()}
 
 
 def _squares(
@@ -191,7 +225,9 @@ def _squares(
     ]
     how = "1 - squared distance of the outputs over the targets' variance"
     agreement = [_explained(one, deviation, how) for one in apart]
-    return {"r_squared": Quantity.stacked(scores, "model")} | _named(agreement, leads)
+    paired = "paired difference of agreement"
+    more = [_ratio(apart[-1] - one, deviation, paired) for one in apart[:2] if len(apart) > 2]
+    return {"r_squared": Quantity.stacked(scores, "model")} | _named(agreement, leads, more)
 
 
 def _explained(error: np.ndarray, deviation: np.ndarray, how: str) -> Estimate:

@@ -15,9 +15,13 @@ QUESTION = Question(
     title="What did its features become?",
     short="Features",
     uses=("representation",),
-    at_initialization=("representation",),
+    may_use=("effective-dimension",),
+    references=("representation", "effective-dimension"),
     order=52,
 )
+
+SPOKEN = 0.001
+"""Weight decay at which the lead gives the effective dimension."""
 
 SPLITS = {"train": "training data", "test": "unseen data"}
 COLLAPSE = ("nc1", "nc2_norms", "nc2_angles", "nc3_alignment")
@@ -32,13 +36,14 @@ def ask(results: Results) -> Panel:
     """
     measured: Measurement = results.measured["representation"]
     initial: Measurement | None = results.initial.get("representation")
+    dimensions = tuple(m.get("effective-dimension") for m in (results.measured, results.initial))
     return Panel(
-        lead=_lead(measured, initial),
+        lead=_lead(measured, initial) + _determined(*dimensions),
         method="Features are what the last linear layer reads. Within- and between-class "
         "covariances weigh all classes alike; bars are delete-group jackknife intervals, and "
         "ranks of weights are exact.",
         figures=_figures(measured, initial),
-        tables=_tables(measured, initial),
+        tables=(*_tables(measured, initial), *_dimensions(*dimensions)),
         assumptions=(
             Assumption("The examples are independent draws of one population", "cannot be checked"),
             Assumption(
@@ -73,6 +78,53 @@ def _lead(measured: Measurement, initial: Measurement | None) -> str:
         text += f", {format_interval(train)} on the training data" if train is not None else ""
         text += f", and was {format_interval(was)} before training." if was is not None else "."
     return text
+
+
+def _determined(measured: Measurement | None, initial: Measurement | None) -> str:
+    """Say how many directions of weight space the data determine, beside all of them."""
+    found = _dimension(measured, "effective_dimension", decay=SPOKEN)
+    if measured is None or found is None:
+        return ""
+    count = int(measured.estimate("parameters").value)
+    before = _dimension(initial, "effective_dimension", decay=SPOKEN)
+    return (
+        f" At a weight decay of {SPOKEN:g} the training data determine {format_interval(found)} of "
+        f"{count:,} directions of its weights"
+        + (f"; before training {format_interval(before)}." if before is not None else ".")
+    )
+
+
+def _dimension(measured: Measurement | None, name: str, **label: float) -> Estimate | None:
+    if measured is None:
+        return None
+    found = measured.estimate(name, **label)
+    return found if np.isfinite(found.value) else None
+
+
+def _dimensions(measured: Measurement | None, initial: Measurement | None) -> tuple[Table, ...]:
+    """Put the effective dimension at every ridge beside that before training."""
+    if measured is None:
+        return ()
+    rows: list[tuple[Cell, ...]] = []
+    for name, axis, words in (
+        ("effective_dimension", "decay", "α = {:g}"),
+        ("relative", "share", "α = {:g} of the largest eigenvalue"),
+    ):
+        for label in (float(value) for value in measured.dataset[axis].values):
+            pair = [_dimension(source, name, **{axis: label}) for source in (measured, initial)]
+            rows.append((words.format(label), *(known or "unknown" for known in pair)))
+    largest = [_dimension(source, "largest") for source in (measured, initial)]
+    rows.append(("largest eigenvalue", *(known or "unknown" for known in largest)))
+    count = int(measured.estimate("parameters").value)
+    return (
+        Table(
+            ("effective dimension", "now", "at initialization"),
+            tuple(rows),
+            f"tr G(G + αI)⁻¹ of the Gauss-Newton matrix G of the training loss, of {count:,} "
+            "parameters: directions of weight space that the data determine more strongly than a "
+            "weight decay of α would. Where the loss is nearly zero, G is small.",
+        ),
+    )
 
 
 def _rows(measured: Measurement, initial: Measurement | None) -> list[tuple[str, Estimate, bool]]:

@@ -29,10 +29,12 @@ QUESTION = Question(
 )
 
 AGREES = 0.9
-"""Least agreement, at the lower end of its interval, of networks that do the same."""
+"""Least agreement, at the lower end of its interval, of networks that do the same; where another
+seed is known, its agreement is what counts instead."""
 
 MARGIN = 0.03
-"""Largest lead, at the upper end of its interval, that is no lead worth having."""
+"""Largest lead, at the upper end of its interval, that is no lead worth having; and by how much
+less than another seed a network may agree that does the same."""
 
 STILL = 1e-3
 """Change of outputs, relative to their spread, below which nothing was trained."""
@@ -41,7 +43,9 @@ NAMES = {
     "network": "this network",
     "linearized": "linearized at its start",
     "regularized": "the same, with ridge",
+    "other seed": "another seed",
 }
+OTHER_SEED = "other seed"
 
 
 def ask(results: Results) -> Panel:
@@ -81,6 +85,19 @@ def _agreement(agreement: Estimate) -> str:
     return f"explains {format_interval(agreement)} of what the targets vary by about its outputs"
 
 
+def _other_seed(measured: Measurement, score: str) -> str:
+    """Say what another seed reaches and how far it agrees; empty where none was trained."""
+    if "agreement_other_seed" not in measured.names:
+        return ""
+    reached = measured.estimate(score, model=OTHER_SEED)
+    more = measured.estimate("agreement_regularized_beyond_seed")
+    return (
+        f"Another seed reaches {format_interval(reached)} and "
+        f"{_agreement(measured.estimate('agreement_other_seed'))} (linearized less other seed: "
+        f"{_points(more)}). "
+    )
+
+
 def _drift(measured: Measurement) -> str:
     drift, scale = measured.estimate("shape_drift"), measured.estimate("trace_ratio")
     if not np.isfinite(drift.value) or not np.isfinite(scale.value):
@@ -98,7 +115,8 @@ def _lead(measured: Measurement, score: str) -> str:
     return (
         f"Linearized at its start and with the best ridge, the network reaches an {_noun(score)} "
         f"of {format_interval(best)}; this network leads by "
-        f"{_points(measured.estimate('lead_over_regularized'))}. {_drift(measured)}"
+        f"{_points(measured.estimate('lead_over_regularized'))}. "
+        f"{_other_seed(measured, score)}{_drift(measured)}"
     )
 
 
@@ -147,16 +165,30 @@ def _verdict(measured: Measurement, baselines: Measurement | None) -> str | None
     if _untrained(measured) or _own_linearization(measured):
         return None
     leads = [measured.estimate(f"lead_over_{name}") for name in ("linearized", "regularized")]
-    agreement = measured.estimate("agreement_regularized")
     all_rows = measured.estimate("fitted_share").value == 1
     if any(lead.kind == "indicative" for lead in leads):
         return None
     if min(lead.low for lead in leads) > 0:
-        return "more" if all_rows and _useful(baselines) else None
+        return "more" if all_rows and _useful(baselines) and _differs(measured) else None
     if leads[1].high < 0:
         return "less"
-    tied = leads[1].low <= 0 and leads[1].high <= MARGIN and agreement.low >= AGREES
+    tied = leads[1].low <= 0 and leads[1].high <= MARGIN and _agrees(measured)
     return "same" if tied and _useful(baselines) else None
+
+
+def _agrees(measured: Measurement) -> bool:
+    """Whether the linearized network agrees with this one as well as another seed does."""
+    if "agreement_regularized_beyond_seed" in measured.names:
+        more = measured.estimate("agreement_regularized_beyond_seed")
+        return more.kind != "indicative" and more.low >= -MARGIN
+    return measured.estimate("agreement_regularized").low >= AGREES
+
+
+def _differs(measured: Measurement) -> bool:
+    """Whether the linearized network agrees less with this one than another seed does."""
+    if "agreement_regularized_beyond_seed" not in measured.names:
+        return True
+    return measured.estimate("agreement_regularized_beyond_seed").high < 0
 
 
 def _findings(
@@ -169,6 +201,9 @@ def _findings(
     own = measured.estimate(score, model="network")
     linear = measured.estimate(score, model="regularized")
     references = [Reference("linearized", linear.low, linear.high)]
+    if "agreement_other_seed" in measured.names:
+        other = measured.estimate(score, model=OTHER_SEED)
+        references.append(Reference("another seed", other.low, other.high))
     references += [
         Reference(name, known.low, known.high)
         for name, known in _baselines(baselines, score)
@@ -182,7 +217,8 @@ def _findings(
             numbers=f"Its {_noun(score)} is **{format_interval(own)}**. Linearized at its start it "
             f"reaches {format_interval(linear)} (with the best ridge) and "
             f"{_agreement(measured.estimate('agreement_regularized'))}; the network's lead is "
-            f"{_points(measured.estimate('lead_over_regularized'))}. {_drift(measured)}",
+            f"{_points(measured.estimate('lead_over_regularized'))}. "
+            f"{_other_seed(measured, score)}{_drift(measured)}",
             advice=advice,
             estimate=own,
             label="this network",
@@ -205,9 +241,10 @@ def _baselines(baselines: Measurement | None, score: str) -> list[tuple[str, Est
 def _figures(
     measured: Measurement, baselines: Measurement | None, score: str
 ) -> tuple[Figure, ...]:
+    colors = {"network": "C0", OTHER_SEED: "0.45"}
     rows = [
-        (words, measured.estimate(score, model=name), "C0" if name == "network" else "C1")
-        for name, words in NAMES.items()
+        (words, measured.estimate(score, model=name), colors.get(name, "C1"))
+        for name, words in _models(measured)
         # Interpolation of noisy targets may end far below zero; the table has the number.
         if measured.estimate(score, model=name).value > -1
     ]
@@ -241,20 +278,28 @@ def _figures(
     return tuple(drawn)
 
 
+def _models(measured: Measurement) -> list[tuple[str, str]]:
+    """Names and words of the networks that were compared."""
+    return [(str(name), NAMES[str(name)]) for name in measured.dataset["model"].values]
+
+
 def _tables(measured: Measurement) -> tuple[Table, ...]:
     score = "accuracy" if "accuracy" in measured.names else "r_squared"
+    agreements = {
+        "linearized": "agreement",
+        "regularized": "agreement_regularized",
+        OTHER_SEED: "agreement_other_seed",
+    }
     models = tuple(
         (
-            NAMES[name],
+            words,
             measured.estimate(score, model=name),
-            "" if not suffix else measured.estimate(f"agreement{suffix[0]}"),
-            "" if not suffix else _points(measured.estimate(f"lead_over_{name}")),
+            measured.estimate(agreements[name]) if name in agreements else "",
+            _points(measured.estimate(f"lead_over_{name.replace(' ', '_')}"))
+            if name in agreements
+            else "",
         )
-        for name, suffix in (
-            ("network", ()),
-            ("linearized", ("",)),
-            ("regularized", ("_regularized",)),
-        )
+        for name, words in _models(measured)
     )
     kernel = tuple(
         (words, known if np.isfinite(known.value) else "unknown")
