@@ -1,0 +1,1 @@
+"""Dynamics: what happens while a network is trained."""

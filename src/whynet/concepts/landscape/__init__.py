@@ -1,0 +1,1 @@
+"""The loss landscape: how the loss changes between and around trained networks."""
