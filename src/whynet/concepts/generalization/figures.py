@@ -124,7 +124,100 @@ def reliability(
     axes.set_ylabel("share right (%)")
 
 
+def learning_curves(
+    figure: Figure,
+    panels: Sequence[tuple[str, Sequence[tuple[float, Estimate]], Estimate | None]],
+    label: str,
+) -> None:
+    """Draw errors against factors, one panel an axis, all on one scale of errors.
+
+    Args:
+        figure: empty figure.
+        panels: name, factors with their estimates, and what a doubling is foretold to reach.
+        label: what the scale shows.
+
+    """
+    if not panels:
+        figure.text(0.5, 0.5, "every run diverged", ha="center")
+        return
+    percent = panels[0][1][0][1].unit == "fraction"
+    scale = 100.0 if percent else 1.0
+    row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (name, points, foretold) in zip(row, panels, strict=True):
+        for factor, estimate in points:
+            _bar(axes, factor, estimate, scale, "C0")
+        axes.plot([f for f, _ in points], [scale * e.value for _, e in points], "o-", color="C0")
+        factors = [factor for factor, _ in points]
+        if foretold is not None:
+            _bar(axes, 2.0, foretold, scale, "0.45")
+            axes.plot(2.0, scale * foretold.value, "o", color="0.45", markerfacecolor="none")
+            factors.append(2.0)
+        axes.set_xscale("log", base=2)
+        words = {0.125: "⅛", 0.25: "¼", 0.5: "½", 1.0: "1", 2.0: "2"}
+        axes.set_xticks(factors, [words.get(factor, f"{factor:g}") for factor in factors])
+        axes.set_xlim(min(factors) / 1.3, max(factors) * 1.3)
+        axes.set_xlabel(name)
+    row[0].set_ylabel(f"{label} (%)" if percent else label)
+
+
+def paired_changes(
+    figure: Figure, names: Sequence[str], panels: Sequence[tuple[str, Sequence[Estimate]]]
+) -> None:
+    """Draw what each change does to each score, dot and interval, beside no change.
+
+    Args:
+        figure: empty figure.
+        names: of the changes, from top to bottom.
+        panels: name of a score, and the changes of it; those that are unknown are left out.
+
+    """
+    if not panels:
+        figure.text(0.5, 0.5, "every run diverged", ha="center")
+        return
+    row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (label, estimates) in zip(row, panels, strict=True):
+        axes.axvline(0, color="0.6", linewidth=1)
+        percent = any(estimate.unit == "fraction" for estimate in estimates)
+        scale = 100.0 if percent else 1.0
+        for position, estimate in enumerate(reversed(estimates)):
+            if np.isfinite([estimate.value, estimate.low, estimate.high]).all():
+                ends = [scale * estimate.low, scale * estimate.high]
+                axes.plot(ends, [position] * 2, color="C0", linewidth=2.5, solid_capstyle="butt")
+                axes.plot(scale * estimate.value, position, "o", color="C0", markersize=5)
+        axes.set_xlabel(f"{label} (points)" if percent else label)
+        axes.grid(axis="x")
+    row[0].set_yticks(range(len(names)), list(reversed(names)))
+    row[0].set_ylim(-0.6, len(names) - 0.4)
+
+
+def _bar(axes: Axes, x: float, estimate: Estimate, scale: float, color: str) -> None:
+    if np.isfinite([estimate.low, estimate.high]).all():
+        ends = [scale * max(estimate.low, 0.0), scale * estimate.high]
+        axes.plot([x, x], ends, color=color, linewidth=2, solid_capstyle="butt")
+
+
 def _end_label(axes: Axes, x: float, y: float, text: str, color: str, shift: int) -> None:
     axes.annotate(
         text, (x, y), xytext=(6, shift), textcoords="offset points", va="center", color=color
     )
+
+
+def influence_ranks(figure: Figure, influence: np.ndarray, marked: int, unit: str) -> None:
+    """Draw self-influences from the largest to the least, on logarithmic axes.
+
+    Args:
+        figure: empty figure.
+        influence: `[rows]`, from the largest down.
+        marked: how many of the first are drawn larger.
+        unit: of the loss.
+
+    """
+    axes = figure.subplots()
+    ranks = np.arange(1, len(influence) + 1)
+    top = max(float(influence[0]), 1e-12)
+    shown = influence > 1e-6 * top
+    axes.loglog(ranks[shown], influence[shown], ".", color="0.45", markersize=3)
+    first = shown & (ranks <= marked)
+    axes.loglog(ranks[first], influence[first], "o", color="C0", markersize=4)
+    axes.set_xlabel("training rows, largest first")
+    axes.set_ylabel(f"loss without it less now ({unit})")
