@@ -26,12 +26,16 @@ if TYPE_CHECKING:
     from whynet.examination.verification import verify as verify
     from whynet.models.retraining import Trainer as Trainer
     from whynet.models.subject import Subject as Subject
+    from whynet.models.trajectory import Trajectory as Trajectory
+    from whynet.training.recorder import Recorder as Recorder
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Subject": "whynet.models.subject",
     "Trainer": "whynet.models.retraining",
+    "Recorder": "whynet.training.recorder",
+    "Trajectory": "whynet.models.trajectory",
     "examine": "whynet.examination.examine",
     "compare": "whynet.examination.comparison",
     "measure": "whynet.concepts.measuring",

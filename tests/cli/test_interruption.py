@@ -17,6 +17,7 @@ from tests.cli.own import EXAMINE, OWN, Shell, copy_subject
 
 from whynet.concepts.generalization.instruments import calibration, margins
 from whynet.concepts.generalization.questions import calibration as calibration_question
+from whynet.core import fresh_folder
 from whynet.examination import folder
 
 RUN = Path(sysconfig.get_path("scripts"), "whynet")
@@ -120,7 +121,7 @@ def test_a_report_is_written_whole_or_not_at_all(
 def test_without_an_exchange_in_one_step_the_old_report_comes_back(
     finished: Shell, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    monkeypatch.setattr(folder, "_exchange", lambda one, other: False)
+    monkeypatch.setattr(fresh_folder, "_exchange", lambda one, other: False)
     finished.good(*EXAMINE, "--seed", "8", "--quiet")
     assert leftovers(finished) == []
     before = finished.listing()

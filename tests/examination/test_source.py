@@ -87,7 +87,7 @@ def test_precision(own: Request, dtype: str) -> None:
         ({"output": "logits"}, "--output"),
         ({"target": "model.py:entries", "weights": None}, "--output"),
         ({"init_weights": "test.npz"}, "--init-weights"),
-        ({"loss": "mse"}, "--loss"),
+        ({"loss": "mse"}, "--test"),
         ({"loss": "nonsense"}, "--loss"),
         ({"device": "cuda:99"}, "--device"),
         ({"test": None}, "--test"),

@@ -100,10 +100,6 @@ REFUSED = {
     "first": (lambda: Gives("first"), "an output of shape (1, 3) for 8 rows"),
     "labels": (lambda: Gives("labels"), "an output of dtype torch.int64"),
     "nan": (lambda: Gives("nan"), "outputs that are NaN or infinite"),
-    "other width": (
-        lambda: nn.Linear(5, 3),
-        "a forward pass that fails on a batch of shape (8, 6)",
-    ),
 }
 
 
@@ -163,3 +159,15 @@ def test_a_network_without_parameters_has_nothing_to_train() -> None:
     subject = Subject(nn.Flatten(), test=(CASE.test[0], CASE.test[1]))
     assert "trainable" not in subject.tags
     assert subject.dtype == torch.float32
+
+
+def test_rows_of_another_width_name_the_split_and_the_layer() -> None:
+    words = r"^train: found rows of shape \[6\] \(.*first layer \(Linear\) takes 5 features\.$"
+    with pytest.raises(InputError, match=words):
+        Subject(nn.Linear(5, 3), train=CASE.train, test=CASE.test)
+    narrow = (CASE.test[0][:, :5], CASE.test[1])  # type: ignore[index]
+    with pytest.raises(InputError, match=r"^test: found rows of shape \[5\] .* takes 6 features"):
+        Subject(CASE.build(), train=CASE.train, test=narrow)
+    inner = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(5, 3))
+    with pytest.raises(InputError, match=r"layer '2' \(Linear\) takes 5 features"):
+        Subject(inner, train=CASE.train)

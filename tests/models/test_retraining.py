@@ -101,7 +101,7 @@ def test_initial_weights_are_those_before_training(data: Examples) -> None:
 
 
 def test_a_function_may_return_the_network(data: Examples) -> None:
-    other = nn.Linear(3, 1)
+    other = made()
     assert Trainer(made, lambda m, x, y: other).run(Variation(), data).module is other
 
 

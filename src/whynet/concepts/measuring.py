@@ -7,8 +7,9 @@ from whynet.core.errors import InputError
 from whynet.core.instrument import InstrumentModule
 from whynet.core.measurement import Measurement
 from whynet.core.outcome import NotApplicable
+from whynet.models.joint_checks import check_outputs
 from whynet.models.preservation import preserved
-from whynet.models.subject import Subject
+from whynet.models.subject import Split, Subject
 
 
 def measure(
@@ -43,9 +44,20 @@ def measure(
 
 
 def begin(module: InstrumentModule, subject: Subject, seed: int) -> object | NotApplicable:
-    """Start an instrument where the subject has what it needs; else say what it lacks."""
+    """Start an instrument where the subject has what it needs; else say what it lacks.
+
+    Raises:
+        InputError: the network's outputs are not finite on every row of its data.
+
+    """
     lacking = subject.lacks(module.INSTRUMENT.needs)
-    return lacking if lacking is not None else module.start(subject, seed)
+    if lacking is not None:
+        return lacking
+    splits: tuple[Split, ...] = ("train", "test")
+    for split in splits:
+        if getattr(subject, split) is not None:
+            check_outputs(subject, split)
+    return module.start(subject, seed)
 
 
 def check_rounds(module: InstrumentModule, rounds: int) -> None:

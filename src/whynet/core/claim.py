@@ -134,8 +134,9 @@ class Judgement:
     numbers: Mapping[str, Estimate] = field(default_factory=dict)
 
 
-Values = Mapping[str, "np.ndarray[Any, Any]"]
-"""What one cell predicts or measures: small arrays by name, the same for all cells of a claim."""
+Values = Mapping[str, "float | np.ndarray[Any, Any]"]
+"""What one cell predicts or measures: numbers and small arrays by name, the same names and shapes
+for all cells of a claim."""
 
 
 class ClaimModule(Protocol):

@@ -14,6 +14,8 @@ TAGS: Final[dict[str, str]] = {
     "trainable": "no parameter is trainable (all are frozen or there are none)",
     "piecewise-linear": "the network is not piecewise linear",
     "retrainable": "no training function is known (give --train-with file.py:train)",
+    "trajectory": "no record of training is known (give --trajectory, or --train-with a function "
+    "that takes log)",
     "initialization": "the network's initial weights are not known (give --init-weights)",
 }
 """Tag to the sentence that stands in a report where the tag is missing."""

@@ -124,6 +124,20 @@ def objective_of(
     return Objective(ours, trainable, frozen, loss_sum, batches, count, call)
 
 
+def in_training_mode(module: nn.Module) -> nn.Module:
+    """Copy a network and let its batch normalization use the statistics of the batch it is given.
+
+    That is the function training differentiates, except for what draws random numbers: dropout
+    and all else stay as in evaluation mode. Running statistics are not changed by an `Objective`,
+    which works on clones of them.
+    """
+    copied = copy.deepcopy(module, _memo(module)).eval()
+    for part in copied.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            part.train()
+    return copied
+
+
 def widen(tree: Any) -> Any:
     """Cast the floating tensors of a pytree to float64, complex ones to complex128."""
     return tree_map(_widen, tree)

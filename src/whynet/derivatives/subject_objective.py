@@ -12,7 +12,7 @@ from torch import Tensor
 
 from whynet.core.outcome import NotApplicable
 from whynet.core.seeds import seed_from
-from whynet.derivatives.objective import Network, Objective
+from whynet.derivatives.objective import Network, Objective, in_training_mode
 from whynet.derivatives.plan import Plan, choose_plan
 from whynet.models.network_checks import select_output
 from whynet.models.subject import Split, Subject
@@ -52,6 +52,24 @@ def objective_from(subject: Subject, split: Split = "train", rows: int | None = 
         subject.module, subject.parameters, subject.frozen, loss_sum, batches, 0.0, call
     )
     return replace(objective, count=_count(subject, objective))
+
+
+def training_objective_from(subject: Subject, split: Split = "train") -> Objective:
+    """Return the objective that training differentiates, all rows in one batch.
+
+    Batch normalization uses the statistics of the rows; nothing is dropped; weight decay, which
+    belongs to the optimizer, is left to the caller.
+
+    Args:
+        subject: the network with its loss and data.
+        split: which data; all of its rows are in memory at once.
+
+    """
+    module = in_training_mode(subject.module)
+    rows = subject.examples(split).count
+    if rows > subject.batch_size:
+        subject = subject.replaced(subject.module, batch_size=rows)
+    return replace(objective_from(subject, split), module=module)
 
 
 def _count(subject: Subject, objective: Objective) -> float:

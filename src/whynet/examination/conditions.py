@@ -7,9 +7,11 @@ import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from whynet.core.errors import InputError
 from whynet.core.estimate import Estimate, format_interval
+from whynet.core.outcome import Failed, NotApplicable
 
 _FORM = re.compile(r"\s*([^\s<>=][^<>=]*?)\s*(<=|>=|<|>)\s*([^\s<>=]+)\s*")
 _SHORT = ("train_", "test_")
@@ -94,25 +96,79 @@ def judge(
     conditions: tuple[Condition, ...],
     numbers: Mapping[str, Estimate],
     argument: str = "--fail-on",
+    outcomes: Mapping[str, object] | None = None,
 ) -> list[str]:
     """Return a sentence for every condition that holds or cannot be excluded.
 
+    A number that could not be measured excludes nothing.
+
+    Args:
+        conditions: as they were read.
+        numbers: key to number, see `whynet.examination.summary.numbers`.
+        argument: name of the argument the conditions came from.
+        outcomes: what every instrument returned; None where it was not reached.
+
     Raises:
-        InputError: a condition names no number of this report.
+        InputError: every instrument measured, and a condition names none of their numbers.
 
     """
     sentences = []
     for condition in conditions:
+        said = f"{condition.key} {condition.sign} {condition.bound:g} cannot be excluded."
         estimate = numbers.get(condition.key)
         if estimate is None:
-            near = difflib.get_close_matches(condition.key, numbers, n=3)
-            hint = f": nearest are {', '.join(near)}" if near else ""
-            raise InputError(
-                argument, f"the unknown number {condition.key!r}", f"a key of summary.json{hint}"
-            )
-        if condition.fails(estimate):
-            sentences.append(
-                f"{condition.key} is {format_interval(estimate)}: "
-                f"{condition.key} {condition.sign} {condition.bound:g} cannot be excluded."
-            )
+            reason = _unmeasured(condition.key, outcomes or {})
+            if not reason:
+                raise _unknown(condition.key, numbers, argument)
+            sentences.append(f"{condition.key} was not measured ({reason}): {said}")
+        elif condition.fails(estimate):
+            sentences.append(f"{condition.key} is {format_interval(estimate)}: {said}")
     return sentences
+
+
+def _unknown(key: str, numbers: Mapping[str, Estimate], argument: str) -> InputError:
+    near = difflib.get_close_matches(key, numbers, n=3)
+    hint = f": nearest are {', '.join(near)}" if near else ""
+    return InputError(argument, f"the unknown number {key!r}", f"a key of summary.json{hint}")
+
+
+def _unmeasured(key: str, outcomes: Mapping[str, object]) -> str:
+    """Say why a number may be missing; nothing where it should be there if it existed."""
+    instrument, dot, rest = key.partition(".")
+    if dot and _measured(outcomes.get(instrument)):
+        return _gap(outcomes[instrument], rest)
+    names = [instrument] if dot and instrument in outcomes else list(outcomes)
+    reasons = [
+        f"{name} {_state(outcomes[name])}" for name in names if not _measured(outcomes[name])
+    ]
+    return "; ".join(reasons[:3])
+
+
+def _measured(outcome: object) -> bool:
+    return hasattr(outcome, "dataset")  # without importing xarray for it
+
+
+def _state(outcome: object) -> str:
+    if isinstance(outcome, NotApplicable):
+        return f"does not apply: {outcome.reason.rstrip('.')}"
+    if isinstance(outcome, Failed):
+        return f"failed: {outcome.error.rstrip('.')}"
+    return "was not reached"
+
+
+def _gap(measured: Any, key: str) -> str:
+    """Say why an entry of a measurement is NaN; nothing where it is no entry, or a number."""
+    quantity = next((n for n in measured.names if key == n or key.startswith(f"{n}.")), None)
+    if quantity is None:
+        return ""
+    import numpy as np
+
+    variable = measured.dataset[quantity]
+    for index in np.argwhere(np.isnan(np.asarray(variable.values, dtype=float))):
+        places = zip(variable.dims, index, strict=True)
+        labels = [
+            str(variable[dim].values[i]) if dim in variable.coords else str(i) for dim, i in places
+        ]
+        if ".".join([quantity, *labels]) == key:
+            return str(variable.attrs.get("missing", "")).rstrip(".") or "no number"
+    return ""

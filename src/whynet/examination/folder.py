@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -18,13 +18,13 @@ import numpy as np
 import xarray as xr
 
 from whynet.core.errors import InputError, StoreError
+from whynet.core.fresh_folder import clear_stale, fresh_folder, swap
 from whynet.core.measurement import Measurement
 from whynet.core.outcome import Failed
+from whynet.core.store_check import check_store
 from whynet.examination.drawing import draw_figures
-from whynet.examination.fresh_folder import clear_stale, fresh_folder
 from whynet.examination.manifest import Request, check_values, read_toml, to_toml
 from whynet.examination.page import render_page
-from whynet.examination.store_check import check_store
 from whynet.examination.summary import to_json
 
 if TYPE_CHECKING:
@@ -191,38 +191,6 @@ def request_of(examination: Examination) -> Request:
     )
 
 
-def swap(fresh: Path, folder: Path) -> None:
-    """Put a finished folder in its place; `fresh` is then gone, or the old folder.
-
-    On Linux both change places in one step. Elsewhere there are two steps, and what comes
-    between them puts the old folder back.
-    """
-    if not folder.exists():
-        fresh.rename(folder)
-    elif not _exchange(fresh, folder):
-        old = fresh.with_name(fresh.name + "-old")
-        try:
-            folder.rename(old)
-            fresh.rename(folder)
-        except BaseException:
-            if old.exists() and not folder.exists():
-                old.rename(folder)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Let two folders change places in one step; False where the system cannot."""
-    try:
-        rename = ctypes.CDLL(None).renameat2
-    except (AttributeError, OSError, TypeError):
-        return False
-    return bool(rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0)
-
-
-_HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
-
-
 def save_weights(module: nn.Module, path: Path) -> None:
     """Write a network's parameters and buffers as safetensors; tied ones under each name."""
     from safetensors import SafetensorError
@@ -247,7 +215,14 @@ def file_hash(path: Path) -> str:
 
 
 def reference_path(folder: Path, view: str) -> Path:
-    """Return where the weights of a reference network lie in an examination's folder."""
+    """Return where the weights of a reference network lie in an examination's folder.
+
+    Raises:
+        StoreError: the view, which may come from a folder of anyone, is no name of one.
+
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,99}", view):
+        raise StoreError("PATH", f"the reference {view!r}", "a name such as seed-1")
     return folder / REFERENCES / f"{view}.safetensors"
 
 

@@ -17,6 +17,7 @@ from whynet.core.budget import parse_bytes
 from whynet.core.errors import InputError
 from whynet.examination.manifest import Request, option
 from whynet.models.data.load import load_data
+from whynet.models.joint_checks import check_outputs
 from whynet.models.load.model import load_model
 from whynet.models.load.reference import is_code
 from whynet.models.load.training import load_trainer
@@ -24,8 +25,9 @@ from whynet.models.load.weights import load_weights
 from whynet.models.losses import load_loss
 from whynet.models.memory import affordable_batch
 from whynet.models.preservation import preserved
-from whynet.models.subject import Subject
+from whynet.models.subject import Split, Subject
 from whynet.models.threads import advised_threads, threads
+from whynet.models.trajectory import Trajectory
 from whynet.training.builtin import builtin_module, builtin_names, load_builtin
 
 Announce = Callable[[str], None]
@@ -70,10 +72,7 @@ def load_subject(
     """
     device = _device(request.device)
     dtype = None if request.dtype is None else _dtype(request.dtype)
-    if request.target in builtin_names():
-        values, hashes, notes = _builtin(request, announce, progress)
-    else:
-        values, hashes, notes = _own(request, announce)
+    values, hashes, notes = _referred(request, announce, progress)
     try:
         subject = Subject(
             values.pop("module"),
@@ -104,7 +103,35 @@ def load_subject(
                 f"content of SHA-256 {digest[:12]}…",
                 f"the recorded {recorded[:12]}…, of the run that is repeated",
             )
-    return Loaded(subject, replace(request, sha256={**request.sha256, **hashes}))
+    loaded = Loaded(subject, replace(request, sha256={**request.sha256, **hashes}))
+    _check_outputs(loaded)
+    return loaded
+
+
+def _check_outputs(loaded: Loaded) -> None:
+    """Refuse, before anything is measured, a network whose outputs are not finite on its data."""
+    splits: tuple[Split, ...] = ("train", "test")
+    try:
+        with loaded.computing(), preserved():
+            for split in splits:
+                if getattr(loaded.subject, split) is not None:
+                    check_outputs(loaded.subject, split)
+    except InputError as error:
+        raise InputError(_as_option(error.argument), error.found, error.wanted) from error
+
+
+def _referred(
+    request: Request, announce: Announce, progress: TrainingProgress | None
+) -> tuple[dict[str, Any], dict[str, str], list[str]]:
+    """Resolve the references of a request to values of `Subject`, hashes and notes."""
+    if request.target in builtin_names():
+        values, hashes, notes = _builtin(request, announce, progress)
+    else:
+        values, hashes, notes = _own(request, announce)
+    if request.trajectory is not None:
+        values["trajectory"] = Trajectory.load(request.trajectory, option("trajectory"))
+        hashes["trajectory"] = _file_hash(request.trajectory)
+    return values, hashes, notes
 
 
 def _builtin(

@@ -45,10 +45,13 @@ class Rule(Protocol):
     def per_example(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the loss of every example."""
 
+    def check_outputs(self, shape: Shape, argument: str) -> None:
+        """Refuse outputs of a shape that this loss has no use for."""
+
     def check_targets(self, targets: Tensor, shape: Shape, argument: str) -> tuple[str, ...]:
         """Refuse targets that do not go with outputs of a shape; notes on what is adapted."""
 
-    def check(self, outputs: Tensor, targets: Tensor, argument: str) -> tuple[str, ...]:
+    def check(self, outputs: Tensor, targets: Tensor, argument: str, data: str) -> tuple[str, ...]:
         """Refuse a batch whose loss would be wrong or undefined; notes on what is adapted."""
 
 
@@ -86,8 +89,16 @@ class Loss:
         """
         return self._rule.per_example(outputs, targets)
 
-    def check(self, outputs: Tensor, targets: Tensor, argument: str = "loss") -> tuple[str, ...]:
+    def check(
+        self, outputs: Tensor, targets: Tensor, argument: str = "loss", data: str = ""
+    ) -> tuple[str, ...]:
         """Check a batch; returns notes on what is adapted.
+
+        Args:
+            outputs: the network's.
+            targets: as many.
+            argument: name of the argument the loss came from.
+            data: name of the argument the targets came from; that of the loss where empty.
 
         Raises:
             InputError: shapes, dtypes or values do not go together, the batch is empty, or a
@@ -96,21 +107,26 @@ class Loss:
         """
         if outputs.ndim == 0 or len(outputs) == 0 or len(targets) != len(outputs):
             raise InputError(
-                argument,
+                data or argument,
                 f"outputs of shape {list(outputs.shape)} and targets of {list(targets.shape)}",
                 "as many targets as outputs, at least one",
             )
-        notes = self._rule.check_targets(targets, tuple(outputs.shape), argument)
-        return (*notes, *self._rule.check(outputs, targets, argument))
+        shape = tuple(outputs.shape)
+        self._rule.check_outputs(shape, argument)
+        notes = self._rule.check_targets(targets, shape, data or argument)
+        return (*notes, *self._rule.check(outputs, targets, argument, data or argument))
 
-    def check_targets(self, targets: Tensor, shape: Shape, argument: str = "loss") -> None:
+    def check_targets(
+        self, targets: Tensor, shape: Shape, argument: str = "loss", data: str = ""
+    ) -> None:
         """Check targets against the shape of the network's outputs; batch sizes may differ.
 
         Raises:
             InputError: they do not go together, or values are out of range.
 
         """
-        self._rule.check_targets(targets, shape, argument)
+        self._rule.check_outputs(shape, argument)
+        self._rule.check_targets(targets, shape, data or argument)
 
     def predictions(self, outputs: Tensor) -> Tensor:
         """Return class indices: `[N]`, `[N, ...]` for sequences, `[N, K]` for several labels.
@@ -155,13 +171,15 @@ class _CrossEntropy:
         rows = values.reshape(len(values), -1), weights.reshape(len(values), -1)
         return rows[0].sum(1) / rows[1].sum(1).clamp(min=1)
 
-    def check_targets(self, targets: Tensor, shape: Shape, argument: str) -> tuple[str, ...]:
+    def check_outputs(self, shape: Shape, argument: str) -> None:
         if len(shape) < 2 or shape[-1] < 2:
             raise InputError(
                 argument,
                 f"cross_entropy with outputs of shape {list(shape)}",
                 "scores [N, C] of at least 2 classes (bce where there is one logit)",
             )
+
+    def check_targets(self, targets: Tensor, shape: Shape, argument: str) -> tuple[str, ...]:
         if targets.shape[1:] == shape[1:]:
             return _check_probabilities(targets, argument)
         if targets.shape[1:] != shape[1:-1]:
@@ -189,9 +207,9 @@ class _CrossEntropy:
                 )
         return ()
 
-    def check(self, outputs: Tensor, targets: Tensor, argument: str) -> tuple[str, ...]:
+    def check(self, outputs: Tensor, targets: Tensor, argument: str, data: str) -> tuple[str, ...]:
         if targets.shape != outputs.shape and bool((targets == IGNORED).all()):
-            raise InputError(argument, "labels that are all -100 (not scored)", "some scored label")
+            raise InputError(data, "labels that are all -100 (not scored)", "some scored label")
         return ()
 
 
@@ -224,6 +242,9 @@ class _Elementwise:
     def sums(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, float]:
         return self.per_example(outputs, targets).sum(), float(len(outputs))
 
+    def check_outputs(self, shape: Shape, argument: str) -> None:
+        return
+
     def check_targets(self, targets: Tensor, shape: Shape, argument: str) -> tuple[str, ...]:
         if not _same_entries((0, *targets.shape[1:]), (0, *shape[1:])):
             raise InputError(
@@ -245,7 +266,7 @@ class _Elementwise:
             "shape of the outputs.",
         )
 
-    def check(self, outputs: Tensor, targets: Tensor, argument: str) -> tuple[str, ...]:
+    def check(self, outputs: Tensor, targets: Tensor, argument: str, data: str) -> tuple[str, ...]:
         return ()
 
 

@@ -5,17 +5,13 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from whynet.core.errors import InputError
-
-if TYPE_CHECKING:
-    from whynet.models.subject import Subject
 
 _HALF = (torch.float16, torch.bfloat16)
 _FULL = (torch.float32, torch.float64)
@@ -52,7 +48,7 @@ def checked_copy(
         parameter.grad = None
     chosen = dtype or _one_precision(copied, notes)
     copied.to(device=device, dtype=chosen)
-    _check_finite(copied)
+    _check_finite(copied, notes)
     _note_ties_and_hooks(copied, notes)
     return copied, notes
 
@@ -99,13 +95,19 @@ def _one_precision(module: nn.Module, notes: list[str]) -> torch.dtype:
     return found.pop()
 
 
-def _check_finite(module: nn.Module) -> None:
-    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            count = int((~torch.isfinite(tensor)).sum())
-            raise InputError(
-                "model", f"{count} values in {name!r} that are NaN or infinite", "finite weights"
-            )
+def _check_finite(module: nn.Module, notes: list[str]) -> None:
+    """Refuse what is not finite, except buffers of 0 and minus infinity, which are masks."""
+    buffers = dict(module.named_buffers())
+    for name, tensor in [*module.named_parameters(), *buffers.items()]:
+        if not tensor.is_floating_point() or bool(torch.isfinite(tensor).all()):
+            continue
+        if name in buffers and bool(((tensor == 0) | (tensor == -torch.inf)).all()):
+            notes.append(f"The buffer {name!r} of 0 and minus infinity is taken as a mask.")
+            continue
+        count = int((~torch.isfinite(tensor)).sum())
+        raise InputError(
+            "model", f"{count} values in {name!r} that are NaN or infinite", "finite weights"
+        )
 
 
 def _note_ties_and_hooks(module: nn.Module, notes: list[str]) -> None:
@@ -147,15 +149,25 @@ def state_of(
             "the state dict of the same architecture",
         )
     for name, tensor in wanted.items():
-        if isinstance(tensor, Tensor) and tuple(state[name].shape) != tuple(tensor.shape):
-            raise InputError(
-                "initial",
-                f"{name!r} of shape {tuple(state[name].shape)}",
-                f"shape {tuple(tensor.shape)}",
-            )
-        if isinstance(tensor, Tensor) and not bool(torch.isfinite(state[name]).all()):
-            raise InputError("initial", f"values in {name!r} that are not finite", "finite weights")
+        if isinstance(tensor, Tensor):
+            _check_initial(name, state[name], tensor)
     return {name: value.detach().clone().cpu() for name, value in state.items()}
+
+
+def _check_initial(name: str, value: object, wanted: Tensor) -> None:
+    """Refuse an entry of the initial weights that is no plain tensor of values for the network."""
+    if not isinstance(value, Tensor):
+        raise InputError("initial", f"{name!r} of type {type(value).__name__}", "a tensor")
+    if value.is_meta or value.layout != torch.strided or value.is_quantized or value.is_complex():
+        found = f"{name!r} of {value.layout} and {value.dtype} on {value.device}"
+        raise InputError("initial", found, "dense real tensors with values")
+    if tuple(value.shape) != tuple(wanted.shape):
+        found = f"{name!r} of shape {tuple(value.shape)}"
+        raise InputError("initial", found, f"shape {tuple(wanted.shape)}")
+    fits = value.to(wanted.dtype) if wanted.is_floating_point() else value
+    finite = torch.isfinite(fits.cpu()) | (fits.cpu() == wanted.cpu())  # a mask stays as it is
+    if not bool(finite.all()):
+        raise InputError("initial", f"values in {name!r} that are not finite", "finite weights")
 
 
 def select_output(outputs: Any, output: str | int | None) -> Tensor:
@@ -210,85 +222,6 @@ def _entries(outputs: Any) -> dict[str | int, Any]:
     if isinstance(outputs, (tuple, list)):
         return dict(enumerate(outputs))
     return {}
-
-
-@dataclass(frozen=True)
-class Probe:
-    """What two calls of a network on a few rows showed."""
-
-    outputs: Tensor
-    deterministic: bool
-    notes: list[str]
-
-
-def probe_forward(subject: Subject, inputs: Any) -> Probe:
-    """Call the network twice on a few rows and check what comes back.
-
-    Raises:
-        InputError: the call fails, or its output has no batch axis, is not floating point, is
-            not finite, or changes the parameters.
-
-    """
-    rows = _rows(inputs)
-    before = {name: tensor.clone() for name, tensor in subject.parameters.items()}
-    with torch.no_grad():
-        first = _called(subject, inputs)
-        second = _called(subject, inputs)
-    for name, tensor in subject.parameters.items():
-        if not torch.equal(tensor, before[name]):
-            tensor.copy_(before[name])
-            raise InputError(
-                "model",
-                f"a forward pass that edits its parameter {name!r} (Embedding with max_norm does)",
-                "a network whose forward pass leaves its weights alone",
-            )
-    if first.ndim == 0 or first.shape[0] != rows:
-        raise InputError(
-            "model",
-            f"an output of shape {tuple(first.shape)} for {rows} rows",
-            "one output a row, along the first axis",
-        )
-    if not first.is_floating_point():
-        raise InputError(
-            "model",
-            f"an output of dtype {first.dtype}",
-            "real scores before any argmax, so that they can be differentiated",
-        )
-    if not bool(torch.isfinite(first).all()):
-        raise InputError("model", "outputs that are NaN or infinite", "finite outputs on the data")
-    deterministic = torch.equal(first, second)
-    notes = (
-        []
-        if deterministic
-        else [
-            "Two calls on the same input differ, even in evaluation mode: exact instruments and "
-            "curvature do not apply."
-        ]
-    )
-    return Probe(first, deterministic, notes)
-
-
-def _rows(inputs: Any) -> int:
-    if isinstance(inputs, Tensor):
-        return int(inputs.shape[0])
-    first = next(iter(inputs.values())) if isinstance(inputs, dict) else inputs[0]
-    return int(first.shape[0])
-
-
-def _called(subject: Subject, inputs: Any) -> Tensor:
-    try:
-        return subject.forward(subject.parameters, inputs)
-    except InputError:
-        raise
-    except Exception as error:
-        shape = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
-        message = str(error).strip().splitlines()[0] if str(error).strip() else ""
-        raise InputError(
-            "model",
-            f"a forward pass that fails on a batch of shape {shape} "
-            f"({type(error).__name__}: {message[:300]})",
-            "a network that accepts the rows of the data",
-        ) from error
 
 
 class Selected(nn.Module):

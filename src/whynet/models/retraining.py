@@ -96,6 +96,7 @@ class Trainer:
             number of steps), `log` (called as `log(step, {"loss": loss, "optimizer": optimizer})`
             after every step).
         label: what seeds of random generators derive from, beside the seed.
+        argument: name of the argument `train` came from, for sentences.
 
     Raises:
         InputError: one of the two is not such a function.
@@ -108,11 +109,12 @@ class Trainer:
         train: Callable[..., nn.Module | None],
         *,
         label: tuple[str, ...] = ("retraining",),
+        argument: str = "train",
     ) -> None:
         if isinstance(build, nn.Module) or not callable(build):
             found = f"a {type(build).__name__}"
             raise InputError("build", found, "a function that returns a fresh network")
-        self.build, self.train, self.label = build, train, label
+        self.build, self.train, self.label, self.argument = build, train, label, argument
         self._build_takes = _arguments(build, "build")
         self._train_takes = _arguments(train, "train")
         _check_positional(train)
@@ -185,9 +187,7 @@ class Trainer:
         with preserved(), torch.enable_grad():
             _seed_all(seed_from(*self.label, "training", variation.seed))
             returned = self.train(module, inputs, targets, **options)
-        module = returned if isinstance(returned, nn.Module) else module
-        if not all(bool(torch.isfinite(p).all()) for p in module.parameters()):
-            raise Diverged("train", "weights that are not finite", "a training run that converges")
+        module = self._checked(module if returned is None else returned, initial)
         module.zero_grad(set_to_none=True)
         result = Retrained(module.eval(), initial, used, time.monotonic() - started)
         if log is None:
@@ -195,6 +195,27 @@ class Trainer:
                 self._kept.pop(next(iter(self._kept)))
             self._kept[key] = result
         return result
+
+    def _checked(self, trained: Any, initial: Mapping[str, Tensor]) -> nn.Module:
+        """Return the trained network after checking that it is one, and the one that was built."""
+        name = getattr(self.train, "__name__", "train")
+        wanted = "the trained network, or None where it was trained in place"
+        if not isinstance(trained, nn.Module):
+            found = f"{name}() returning {type(trained).__name__}"
+            raise InputError(self.argument, found, wanted)
+        state = trained.state_dict()
+        if {key: value.shape for key, value in state.items()} != {
+            key: value.shape for key, value in initial.items()
+        }:
+            found = f"{name}() returning a network of other parameters"
+            raise InputError(self.argument, found, wanted)
+        for key, value in state.items():
+            if value.is_floating_point() and not bool(
+                (torch.isfinite(value) | (value == initial[key].to(value))).all()
+            ):
+                found = f"weights that are not finite, {key!r} among them"
+                raise Diverged(self.argument, found, "a training run that converges")
+        return trained
 
     def _check(self, variation: Variation, logged: bool) -> None:
         for name, argument in FACTORS.items():
@@ -217,7 +238,7 @@ class Trainer:
 
 
 def _arguments(function: Any, argument: str) -> frozenset[str]:
-    if not callable(function):
+    if isinstance(function, nn.Module) or not callable(function):
         wanted = WANTED if argument == "train" else "a function that returns a fresh network"
         raise InputError(argument, f"a {type(function).__name__}", wanted)
     try:

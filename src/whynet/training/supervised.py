@@ -152,7 +152,7 @@ def train(
                         raise _diverged(value, epoch, recipe)
                     step += 1
                     if log is not None:
-                        log(step, {"loss": value, "optimizer": optimizer})
+                        log(step, {"loss": value, "optimizer": optimizer, "batch_size": len(chosen)})
                     mean += value * len(chosen) / count
                 losses.append(mean)
                 if progress is not None:

@@ -123,16 +123,17 @@ class StreamRows:
             yield pair
 
     def _guarded(self) -> Iterator[Any]:
-        index = 0
+        count = 0
         try:
-            for index, batch in enumerate(self.source):  # noqa: B007 - named in the sentence
+            for batch in self.source:
                 yield batch
+                count += 1
         except InputError:
             raise
         except Exception as error:  # loaders are the user's code
             raise InputError(
                 self.argument,
-                f"a loader that fails after {index} batches ({_words(error)})",
+                f"a loader that fails after {count} batches ({_words(error)})",
                 "a loader that runs through",
             ) from error
 

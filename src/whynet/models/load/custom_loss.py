@@ -50,13 +50,16 @@ class CustomLoss:
             pairs = zip(outputs, targets, strict=True)
             return torch.stack([single(output, target) for output, target in pairs])
 
+    def check_outputs(self, shape: tuple[int, ...], argument: str) -> None:
+        """Accept outputs of any shape."""
+
     def check_targets(
         self, targets: Tensor, shape: tuple[int, ...], argument: str
     ) -> tuple[str, ...]:
         """Accept any targets: what fits is for the callable to say."""
         return ()
 
-    def check(self, outputs: Tensor, targets: Tensor, argument: str) -> tuple[str, ...]:
+    def check(self, outputs: Tensor, targets: Tensor, argument: str, data: str) -> tuple[str, ...]:
         """Refuse a callable that fails, is not differentiable, or is no mean over examples."""
         if len(outputs) == 1:  # a sum and a mean would be the same
             outputs, targets = torch.cat([outputs] * 2), torch.cat([targets] * 2)

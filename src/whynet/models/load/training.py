@@ -55,14 +55,15 @@ def load_trainer(
         )
     training = fetch(train_with, argument, announce)
     try:
-        return Trainer(_own(building), _own(training)), training.sha256
+        build, train = _own(building, "TARGET"), _own(training, argument)
+        return Trainer(build, train, argument=argument), training.sha256
     except InputError as error:
         raise InputError(argument, error.found, error.wanted) from error
 
 
-def _own(found: Fetched) -> Callable[..., Any]:
+def _own(found: Fetched, argument: str) -> Callable[..., Any]:
     """Run a user's function as its file was run, and say in one sentence where it fails."""
-    if not callable(found.value):
+    if isinstance(found.value, nn.Module) or not callable(found.value):
         raise InputError("train", f"{found.name}, a {type(found.value).__name__}", WANTED)
 
     @functools.wraps(found.value)
@@ -73,6 +74,6 @@ def _own(found: Fetched) -> Callable[..., Any]:
             except InputError:
                 raise
             except (Exception, SystemExit) as error:  # the user's code may raise anything
-                raise explain(error, found.name, found.path, "--train-with") from error
+                raise explain(error, found.name, found.path, argument) from error
 
     return call
