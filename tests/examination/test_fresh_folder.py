@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from whynet.examination.folder import OURS, write_whole
 from whynet.core.fresh_folder import PREFIX, clear_stale, fresh_folder
+from whynet.examination.folder import OURS, write_whole
 
 SLEEPS = """
 import sys, time

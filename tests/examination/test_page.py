@@ -22,7 +22,7 @@ from tests.examination.sample import FIGURES, make_report
 from whynet.core.outcome import Failed
 from whynet.core.question import Figure
 from whynet.examination.page import FIRST_SCREEN, render_page
-from whynet.examination.words import visible
+from whynet.pages.words import visible
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 _TAGS = (
@@ -229,7 +229,7 @@ def _contrast(one: str, other: str) -> float:
 
 @pytest.mark.parametrize("mode", ["light", "dark", "print"])
 def test_text_stands_out_in_every_mode(mode: str) -> None:
-    style = files("whynet.examination").joinpath("templates/report.css").read_text("utf-8")
+    style = files("whynet.pages").joinpath("page.css").read_text("utf-8")
     blocks = re.findall(r":root\{([^}]*)\}", style)
     colors = dict(re.findall(r"--(\w+):(#[0-9a-f]{3,6})\b", blocks[0]))
     if mode != "light":

@@ -24,12 +24,12 @@ from torch import nn
 from whynet.concepts.registry import load_instrument
 from whynet.examination.comparison import compare
 from whynet.examination.comparison_folder import comparison_page
-from whynet.examination.drawing import draw_figures
 from whynet.examination.examine import examine
+from whynet.examination.figures import draw_figures
 from whynet.examination.page import render_page
-from whynet.examination.words import visible
 from whynet.models.data import load_data
 from whynet.models.subject import Subject
+from whynet.pages.words import visible
 
 MEASURE = """<body><script>
 const jobs=JOBS,out=[];

@@ -19,9 +19,9 @@ from numcodecs import Zstd
 from tests.examination.small import small_subject
 
 from whynet.core.errors import StoreError
+from whynet.core.store_check import check_store
 from whynet.examination.examine import examine
 from whynet.examination.folder import read_results, reference_path
-from whynet.core.store_check import check_store
 from whynet.examination.verification import verify
 
 ARRAY = "results.zarr/trained/fit/loss"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from whynet.core.errors import InputError
 from whynet.core.outcome import Failed
-from whynet.examination.drawing import draw_figures
+from whynet.examination.figures import draw_figures
 from whynet.examination.folder import (
     REPORT,
     RESULTS,

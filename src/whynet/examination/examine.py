@@ -90,9 +90,13 @@ def examine(
         only: ids of questions or instruments; all by default.
         skip: ids of questions or instruments to leave out.
         budget: seconds; one round of every instrument is the minimum, what is left buys shorter
-            bars. None: one round each, which reproduces exactly.
+            bars. None: one round each, and a minute in which trainings for reference and what is
+            measured on them may begin.
         rounds: exact rounds by instrument, as receipts and manifests record them.
         seed: what all draws derive from.
+        seeds: other seeds to train for reference, beside a network with shuffled labels; 0
+            trains nothing again.
+        reached: view to instruments, as manifests record them: exactly these are run.
         progress: told what runs next, how many tasks are done and how many there are.
         command: gives the receipt's command for an instrument and its rounds; Python by default.
 
@@ -111,26 +115,27 @@ def examine(
     subjects = References(subject, seeds)
     tasks = _tasks(subjects, chosen, wanted, fixed, tuple(only), retrain=seeds > 0)
     if reached is not None:
-        again = {(name, view) for view, names in reached.items() for name in names}
-        tasks = [
-            replace(task, optional=False) for task in tasks if (task.instrument, task.view) in again
-        ]
+        tasks = _only_reached(tasks, reached)
     schedule = run_tasks(
         subjects, tasks, seed=seed, budget=budget, patience=PATIENCE, progress=progress
     )
-    python = f"whynet.measure({{name!r}}, subject, rounds={{rounds}}, seed={seed})"
-    write = command or (lambda name, count: python.format(name=name, rounds=count))
-    report = _report(subjects, chosen, schedule, write, seed, time.monotonic() - started)
-    counts = {
-        run.task.instrument: run.rounds
-        for run in schedule.runs
-        if run.task.view == "trained" and isinstance(run.outcome, Measurement)
-    }
-    begun = {
-        view: tuple(r.task.instrument for r in schedule.runs if r.begun and r.task.view == view)
-        for view in dict.fromkeys(r.task.view for r in schedule.runs if r.begun)
-    }
-    return Examination(report, subject, counts, seed, seeds, begun, subjects.made)
+    report = _report(
+        subjects, chosen, schedule, command or _in_python(seed), seed, time.monotonic() - started
+    )
+    return Examination(
+        report, subject, schedule.rounds, seed, seeds, schedule.reached, subjects.made
+    )
+
+
+def _in_python(seed: int) -> Callable[[str, int], str]:
+    return lambda name, rounds: f"whynet.measure({name!r}, subject, {rounds=}, {seed=})"
+
+
+def _only_reached(tasks: Iterable[Task], reached: Mapping[View, Iterable[str]]) -> list[Task]:
+    """Keep what an earlier run began, and begin it whatever the time."""
+    again = {(name, view) for view, names in reached.items() for name in names}
+    kept = (task for task in tasks if (task.instrument, task.view) in again)
+    return [replace(task, optional=False) for task in kept]
 
 
 def _tasks(

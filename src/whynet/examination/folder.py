@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -22,7 +21,7 @@ from whynet.core.fresh_folder import clear_stale, fresh_folder, swap
 from whynet.core.measurement import Measurement
 from whynet.core.outcome import Failed
 from whynet.core.store_check import check_store
-from whynet.examination.drawing import draw_figures
+from whynet.examination.figures import draw_figures
 from whynet.examination.manifest import Request, check_values, read_toml, to_toml
 from whynet.examination.page import render_page
 from whynet.examination.summary import to_json

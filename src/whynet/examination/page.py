@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from whynet.core.citations import bibliography
@@ -19,15 +17,16 @@ from whynet.core.estimate import Estimate, format_interval
 from whynet.core.measurement import Measurement
 from whynet.core.outcome import Failed
 from whynet.core.question import Finding, Reference, SubjectFacts, Table
-from whynet.examination.drawing import clean_svg, draw_figures
+from whynet.examination.figures import draw_figures
 from whynet.examination.report import Answer, Receipt, Report
-from whynet.examination.strip import strip_svg
-from whynet.examination.words import counted, duration, marked, powers, slug, unbroken, visible
+from whynet.pages.drawing import clean_svg
+from whynet.pages.frame import LONGEST, environment, style
+from whynet.pages.strip import strip_svg
+from whynet.pages.words import counted, duration, marked, powers, slug, unbroken, visible
 
 FIRST_SCREEN = 8
 """Findings on the first screen; further ones stand in their panels."""
 
-_COMMAND = 4000
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5}|[a-z-]+/\d{7})")
 
 
@@ -67,7 +66,7 @@ def render_page(
         the page; it runs no script and fetches nothing, which its content policy enforces.
 
     """
-    style = _file("report.css")
+    sheet, sheet_hash = style()
     words = words or PageWords()
     drawn = draw_figures(report) if figures is None else figures
     works = _works(report)
@@ -77,8 +76,8 @@ def render_page(
         _environment()
         .get_template("report.html.j2")
         .render(
-            style=Markup(style),
-            style_hash=_content_hash(style),
+            style=sheet,
+            style_hash=sheet_hash,
             name=visible(report.facts.name, 160),
             after_name=words.after_name,
             again=marked(words.again, 600),
@@ -132,33 +131,14 @@ class _Finding:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("whynet.examination", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_shown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update(
-        marked=marked, cell=_cell, tab_note=_interval_note, time=duration, unbroken=unbroken
-    )
-    return environment
-
-
-def _shown(value: object) -> object:
-    """Let nothing hidden pass: the last gate of every text on the way into the page."""
-    return value if isinstance(value, Markup) else visible(value, _COMMAND)
-
-
-def _file(name: str) -> str:
-    folder = files("whynet.examination").joinpath("templates")
-    return folder.joinpath(name).read_text(encoding="utf-8")
-
-
-def _content_hash(style: str) -> str:
-    return base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    filters: dict[str, Callable[..., Any]] = {
+        "marked": marked,
+        "cell": _cell,
+        "tab_note": _interval_note,
+        "time": duration,
+        "unbroken": unbroken,
+    }
+    return environment("whynet.examination", filters)
 
 
 def _facts(facts: SubjectFacts) -> Markup:
@@ -212,7 +192,7 @@ def _finding(
         strip=strip_svg(finding),
         over=_sureness(finding.estimate),
         works=tuple(works[key] for key in dict.fromkeys(finding.cites)),
-        command=visible(command, _COMMAND),
+        command=visible(command, LONGEST),
     )
 
 

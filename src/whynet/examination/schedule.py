@@ -68,6 +68,24 @@ class Schedule:
     runs: list[Run] = field(default_factory=list)
     interrupted: bool = False
 
+    @property
+    def rounds(self) -> dict[str, int]:
+        """Rounds that were run of every instrument that measured the trained network."""
+        return {
+            run.task.instrument: run.rounds
+            for run in self.runs
+            if run.task.view == "trained" and isinstance(run.outcome, Measurement)
+        }
+
+    @property
+    def reached(self) -> dict[View, tuple[str, ...]]:
+        """View to the instruments that were begun on it."""
+        begun = [run.task for run in self.runs if run.begun]
+        return {
+            view: tuple(task.instrument for task in begun if task.view == view)
+            for view in dict.fromkeys(task.view for task in begun)
+        }
+
     def outcome(self, instrument: str, view: View = "trained") -> Outcome | None:
         """What an instrument returned, or None where it was not reached."""
         for run in self.runs:

@@ -9,7 +9,7 @@ from rich.text import Text
 from whynet.core.estimate import format_interval
 from whynet.core.question import Finding
 from whynet.examination.report import Answer, Report
-from whynet.examination.words import counted, duration, plain
+from whynet.pages.words import counted, duration, plain
 
 _STYLES = {
     "answered": "green",

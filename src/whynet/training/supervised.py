@@ -152,7 +152,8 @@ def train(
                         raise _diverged(value, epoch, recipe)
                     step += 1
                     if log is not None:
-                        log(step, {"loss": value, "optimizer": optimizer, "batch_size": len(chosen)})
+                        about = {"optimizer": optimizer, "batch_size": len(chosen)}
+                        log(step, {"loss": value, **about})
                     mean += value * len(chosen) / count
                 losses.append(mean)
                 if progress is not None:

@@ -85,7 +85,9 @@ def survey(batches: Iterable[Batch], argument: str) -> Survey:
         tensors = [*leaves(inputs), ("targets", targets)]
         for (label, tensor), leaf, hasher in zip(tensors, shape, hashers, strict=True):
             finite.look(tensor, count, label)
-            hasher.update(tensor.detach().contiguous().view(torch.uint8).numpy().data)
+            # Cloned: an axis of length one may have any stride, and none is read as bytes.
+            plain = tensor.detach().clone(memory_format=torch.contiguous_format)
+            hasher.update(plain.reshape(-1).view(torch.uint8).numpy().data)
             is_input = leaf is not shape[-1]
             is_cast = is_input and is_cast_to_float(leaf, not structured)
             if is_cast or tensor.is_floating_point():

@@ -26,7 +26,7 @@ the solution of Xw = y that lies nearest to the start w₀ in the Euclidean norm
 lies in the row space of X, so that what w₀ has outside of it never moves.
 """,
     kind="theorem",
-    cites=("zhang2017", "gunasekar2018geometry"),
+    cites=("zhang2017", "gunasekar2018"),
     answers=("breiman-overfit", "generalization"),
     assumptions={
         "overparametrized": "there are at least as many features as rows, and X has full row rank",
@@ -75,7 +75,7 @@ def predict(cells: Sequence[Cell]) -> Sequence[Values]:
     problems = regressions(cells, shared=CHANGED)
     limits = nearest_interpolator(problems.inputs, problems.targets, problems.start)
     return [
-        {"distance": float(0.0), "norm": float(np.linalg.norm(limit))} for limit in limits
+        {"distance": 0.0, "norm": float(np.linalg.norm(limit))} for limit in limits
     ]
 
 

@@ -19,10 +19,8 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
-from whynet.core.outcome import Failed
 from whynet.core.question import Figure
-from whynet.examination.report import Report
-from whynet.examination.words import slug, visible
+from whynet.pages.words import slug, visible
 
 WIDTH = 5.4
 """Inches; every figure of a report has this width."""
@@ -51,27 +49,6 @@ _DATA_IMAGE = re.compile(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/=\s]*")
 _LOCAL = re.compile(r"url\(\s*['\"]?#([^)'\"\s]+)['\"]?\s*\)")
 
 
-def draw_figures(report: Report) -> dict[str, Markup | Failed]:
-    """Draw all figures of a report.
-
-    Args:
-        report: the figures of its answered panels are drawn.
-
-    Returns:
-        name to SVG, in the order of the panels; `Failed` where drawing raised, so that one
-        picture never costs a report.
-
-    """
-    drawn: dict[str, Markup | Failed] = {}
-    for answer in report.answers:
-        for figure in answer.panel.figures if answer.panel is not None else ():
-            try:
-                drawn[figure.name] = draw_figure(figure)
-            except Exception as error:  # noqa: BLE001  a picture's fault is data of the report
-                drawn[figure.name] = Failed(f"{type(error).__name__}: {visible(error, 300)}")
-    return drawn
-
-
 def draw_figure(figure: Figure) -> Markup:
     """Draw one figure on a white card of fixed width.
 
@@ -91,7 +68,7 @@ def draw_figure(figure: Figure) -> Markup:
 
 
 def _drawn(figure: Figure, mathematics: bool) -> str:
-    source = files("whynet.examination").joinpath("whynet.mplstyle")
+    source = files("whynet.pages").joinpath("whynet.mplstyle")
     with as_file(source) as path, warnings.catch_warnings():
         # foreign labels may hold characters the face lacks; a box is drawn for them
         warnings.filterwarnings("ignore", message="Glyph .* missing from")

@@ -16,7 +16,8 @@ from tests.examination.sample import FIGURES, make_report
 
 from whynet.core.outcome import Failed
 from whynet.core.question import Figure
-from whynet.examination.drawing import clean_svg, draw_figure, draw_figures
+from whynet.examination.figures import draw_figures
+from whynet.pages.drawing import clean_svg, draw_figure
 
 
 def _points(count: int) -> Figure:
@@ -135,7 +136,7 @@ def test_cleaning_keeps_shapes_and_drops_the_rest() -> None:
 def test_pyplot_and_its_global_state_stay_out() -> None:
     code = (
         "import sys; from tests.examination.sample import FIGURES;"
-        "from whynet.examination.drawing import draw_figure; draw_figure(FIGURES[0]);"
+        "from whynet.pages.drawing import draw_figure; draw_figure(FIGURES[0]);"
         "print('matplotlib.pyplot' in sys.modules)"
     )
     root = Path(__file__).parents[2]

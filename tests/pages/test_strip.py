@@ -15,8 +15,8 @@ from matplotlib.ft2font import FT2Font
 
 from whynet.core.estimate import Estimate
 from whynet.core.question import Finding, Reference
-from whynet.examination.axis import choose_axis, tick_labels
-from whynet.examination.strip import WIDTH, in_view, lanes, spread, strip_svg, text_width
+from whynet.pages.axis import choose_axis, in_view, tick_labels
+from whynet.pages.strip import WIDTH, lanes, spread, strip_svg, text_width
 
 FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 SIZES = {"rl": (11.0, False), "tick": (10.5, False), "me": (12.0, True)}

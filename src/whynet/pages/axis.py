@@ -6,10 +6,15 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from whynet.core.estimate import Estimate
+from whynet.core.question import Reference
+
 _HUGE = 1e300
 _TINY = 1e-300
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _DECADES_FOR_LOG = 2.0
+_LEGIBLE = 0.05
+"""Share of the axis that a number's own interval takes at least."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,31 @@ class Axis:
         if not math.isfinite(value):
             return value
         return (value - self.low) / (self.high - self.low)
+
+
+def in_view(estimate: Estimate, references: Sequence[Reference]) -> list[float]:
+    """Return what the axis must show: the number, and references as far as it stays legible.
+
+    A reference so far away that the number's own interval would shrink to a dot is left out; an
+    arrow at the end of the axis stands for it. A logarithmic axis has room for all.
+    """
+    own = [estimate.value, estimate.low, estimate.high]
+    every = [*own, *(end for ref in references for end in (ref.low, ref.high))]
+    if estimate.unit != "fraction" and min(every) > 0:
+        return every
+
+    def away(reference: Reference) -> float:
+        return max(reference.low - estimate.high, estimate.low - reference.high, 0.0)
+
+    near = sorted(references, key=away)
+    scale = max(estimate.width, away(near[0]) if near else 0.0)
+    seen = own
+    for reference in near:
+        wider = [*seen, reference.low, reference.high]
+        if scale < _LEGIBLE * (max(wider) - min(wider)):
+            break
+        seen = wider
+    return seen
 
 
 def choose_axis(

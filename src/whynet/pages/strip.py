@@ -15,8 +15,8 @@ from markupsafe import Markup
 
 from whynet.core.estimate import Estimate, format_interval, format_number
 from whynet.core.question import Finding, Reference
-from whynet.examination.axis import Axis, choose_axis
-from whynet.examination.words import powers, visible
+from whynet.pages.axis import Axis, choose_axis, in_view
+from whynet.pages.words import powers, visible
 
 WIDTH = 360.0
 """Units of the drawing's width; at 340 px a text of 11 units is 10.4 px high."""
@@ -29,9 +29,6 @@ _GAP = 9.0
 _SWATCH = 11.0
 _SIZE = {"rl": 11.0, "tick": 10.5, "me": 12.0}
 _COLORS = 6
-_LEGIBLE = 0.05
-"""Share of the axis that a number's own interval takes at least."""
-
 _NARROW = frozenset("iIjl.,:;'|![]() ftr-/\\")
 _MIDDLE = frozenset("+−×=<>~^&#")
 _WIDE = frozenset("mwMW@%—…")
@@ -84,31 +81,6 @@ def strip_svg(finding: Finding) -> Markup:
     return Markup(
         '<svg class="strip" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>'
     ).format(_n(WIDTH), _n(height), spoken(finding), Markup("").join(parts))
-
-
-def in_view(estimate: Estimate, references: Sequence[Reference]) -> list[float]:
-    """Return what the axis must show: the number, and references as far as it stays legible.
-
-    A reference so far away that the number's own interval would shrink to a dot is left out; an
-    arrow at the end of the axis stands for it. A logarithmic axis has room for all.
-    """
-    own = [estimate.value, estimate.low, estimate.high]
-    every = [*own, *(end for ref in references for end in (ref.low, ref.high))]
-    if estimate.unit != "fraction" and min(every) > 0:
-        return every
-
-    def away(reference: Reference) -> float:
-        return max(reference.low - estimate.high, estimate.low - reference.high, 0.0)
-
-    near = sorted(references, key=away)
-    scale = max(estimate.width, away(near[0]) if near else 0.0)
-    seen = own
-    for reference in near:
-        wider = [*seen, reference.low, reference.high]
-        if scale < _LEGIBLE * (max(wider) - min(wider)):
-            break
-        seen = wider
-    return seen
 
 
 def spoken(finding: Finding) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from whynet.examination.words import duration, marked, plain, unbroken, visible
+from whynet.pages.words import duration, marked, plain, unbroken, visible
 
 
 def test_words_are_escaped_before_they_are_marked() -> None:
