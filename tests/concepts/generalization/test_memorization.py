@@ -76,7 +76,9 @@ def test_it_needs_a_training_function() -> None:
     assert isinstance(refused, NotApplicable)
 
 
-def influence(right: float, memorized: int, contradicted: int, checked: int = 100) -> Measurement:
+def influence(
+    right: float, memorized: int, contradicted: int, checked: int = 100, miss: float = 0.2
+) -> Measurement:
     """Return a measurement of 100 rows with these numbers."""
 
     def plain(value: object, dims: tuple[str, ...] = ()) -> Quantity:
@@ -91,6 +93,7 @@ def influence(right: float, memorized: int, contradicted: int, checked: int = 10
             "mean_loss": plain(np.array([0.1, 0.3]), ("when",)),
             "balance": Quantity(0.1),
             "really_left_out": Quantity(float(checked)),
+            "miss": Quantity(miss),
             "label": Quantity(np.zeros(100), dims=("row",)),
             "answer": plain(wide.round(), ("row", "when")),
             "chance": plain(wide, ("row", "when")),
@@ -127,6 +130,7 @@ def test_contradicted_labels_make_a_finding_and_their_absence_takes_it_back() ->
     assert "rows 0, 1, 2, 3, 4" in finding.advice
     assert not findings(influence(0.99, 8, 2))  # wrong measurement, no finding
     assert not findings(influence(0.99, 8, 9, checked=0))  # nobody checked the step
+    assert not findings(influence(0.99, 8, 9, miss=0.88))  # and here the check failed
 
 
 def test_random_labels_and_an_untrained_network() -> None:
