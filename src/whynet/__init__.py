@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from whynet.atlas.run import claim as claim
     from whynet.concepts.measuring import measure as measure
     from whynet.core.errors import InputError as InputError
     from whynet.core.errors import StoreError as StoreError
@@ -38,6 +39,7 @@ _HOMES = {
     "Trajectory": "whynet.models.trajectory",
     "examine": "whynet.examination.examine",
     "compare": "whynet.examination.comparison",
+    "claim": "whynet.atlas.run",
     "measure": "whynet.concepts.measuring",
     "verify": "whynet.examination.verification",
     "Estimate": "whynet.core.estimate",

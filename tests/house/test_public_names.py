@@ -17,6 +17,7 @@ KINDS: dict[str, type] = {
     "examine": FunctionType,
     "compare": FunctionType,
     "measure": FunctionType,
+    "claim": FunctionType,
     "verify": FunctionType,
     "Estimate": type,
     "Measurement": type,

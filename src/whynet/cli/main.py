@@ -22,6 +22,7 @@ COMMANDS = {
     "measure": "run one instrument, or --list them",
     "compare": "put two checkpoints or seeds of one network side by side",
     "verify": "recompute every number of a report from its receipts",
+    "atlas": "list, show, run and report claims: theorems with experiments and controls",
     "cite": "print the references of a report, or of an instrument, as BibTeX",
 }
 
@@ -92,8 +93,9 @@ def _run(words: list[str]) -> int:
     )
     parser.add_argument("--version", action="version", version=f"whynet {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    modules = {name: importlib.import_module(f"whynet.cli.{name}") for name in COMMANDS}
     for name, words_for in COMMANDS.items():
-        module = importlib.import_module(f"whynet.cli.{name}")
+        module = modules[name]
         module.add_arguments(commands.add_parser(name, help=words_for, description=words_for))
     try:
         arguments, rest = parser.parse_known_args(words)
@@ -104,9 +106,10 @@ def _run(words: list[str]) -> int:
     if arguments.command is None:
         parser.print_help()
         return DONE
-    if rest:
+    module = modules[arguments.command]
+    if rest and not getattr(module, "TAKES_REST", False):
         commands.choices[arguments.command].error(f"unrecognized arguments: {rest[0]}")
-    module = importlib.import_module(f"whynet.cli.{arguments.command}")
+    arguments.rest = rest
     return int(module.run(arguments))
 
 

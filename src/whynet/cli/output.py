@@ -16,8 +16,8 @@ def print_json(content: Any) -> None:
 
 
 def print_line(text: str) -> None:
-    """Print one line of text, foreign or not, without escape sequences."""
-    print(printable(text))
+    """Print one line of text, foreign or not, without escape sequences; indented as it is."""
+    print(" " * (len(text) - len(text.lstrip(" "))) + printable(text))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

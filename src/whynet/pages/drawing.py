@@ -6,7 +6,8 @@ import io
 import re
 import warnings
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib.resources import as_file, files
 from typing import Any
@@ -67,19 +68,45 @@ def draw_figure(figure: Figure) -> Markup:
     return clean_svg(source, slug(figure.name), figure.alt)
 
 
-def _drawn(figure: Figure, mathematics: bool) -> str:
+@contextmanager
+def styled(*, mathematics: bool = True) -> Iterator[None]:
+    """Draw inside in the one style of all figures.
+
+    Args:
+        mathematics: whether dollar signs begin and end formulas.
+
+    """
     source = files("whynet.pages").joinpath("whynet.mplstyle")
     with as_file(source) as path, warnings.catch_warnings():
         # foreign labels may hold characters the face lacks; a box is drawn for them
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         style: list[str | dict[str, Any]] = ["default", str(path)]
         with matplotlib.style.context([*style, {"text.parse_math": mathematics}]):
-            canvas = Canvas(figsize=(WIDTH, figure.height))
-            figure.draw(canvas)
-            _tidy(canvas)
-            stream = io.StringIO()
-            metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-            canvas.savefig(stream, format="svg", dpi=_DPI, metadata=metadata)
+            yield
+
+
+def new_figure(draw: Callable[[Canvas], None], height: float = 2.7) -> Canvas:
+    """Return a figure of the width of a page, drawn in the one style.
+
+    Args:
+        draw: draws on the empty figure it is given.
+        height: in inches.
+
+    """
+    with styled():
+        canvas = Canvas(figsize=(WIDTH, height))
+        draw(canvas)
+    return canvas
+
+
+def _drawn(figure: Figure, mathematics: bool) -> str:
+    with styled(mathematics=mathematics):
+        canvas = Canvas(figsize=(WIDTH, figure.height))
+        figure.draw(canvas)
+        _tidy(canvas)
+        stream = io.StringIO()
+        metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        canvas.savefig(stream, format="svg", dpi=_DPI, metadata=metadata)
     return stream.getvalue()
 
 

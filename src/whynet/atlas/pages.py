@@ -1,0 +1,140 @@
+"""The folder of an atlas: stores of claims side by side, their pages, and the index."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from whynet.atlas.journal import Identity, Journal
+from whynet.atlas.judging import CLAIM, verdict_of
+from whynet.atlas.page import Row, render_claim, render_index
+from whynet.atlas.registry import claims, load_claim
+from whynet.atlas.run import Record, tables_of
+from whynet.core.claim import Grid, Value
+from whynet.core.errors import InputError, StoreError
+
+RUN, PAGE, INDEX = "run.json", "page.html", "index.html"
+"""Beside a journal: what was asked and found; its page; and above them the index."""
+
+SCHEMA_VERSION = "1.0"
+
+MOST_BYTES = 2**24
+"""Of a `run.json`: it may come from anyone."""
+
+STATES = ("supported", "refuted", "inconclusive", "not applicable")
+
+
+def keep(record: Record, folder: Path) -> None:
+    """Write what a run was asked and found, and its page, beside its journal."""
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "claim": record.entry.id,
+        "concept": record.entry.concept,
+        "title": record.entry.metadata.title,
+        "answers": list(record.entry.metadata.answers),
+        "version": record.entry.metadata.version,
+        "source": record.entry.source,
+        "state": record.verdict.state,
+        "sentence": record.verdict.sentence,
+        "controls": {n: [j.state, j.sentence] for n, j in record.verdict.controls.items()},
+        "grids": {
+            name: {"axes": {n: list(v) for n, v in grid.axes.items()}, "seeds": grid.seeds}
+            for name, grid in record.grids.items()
+        },
+    }
+    _replace(folder / RUN, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    _replace(folder / PAGE, render_claim(record))
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    fresh = path.with_name(f".{path.name}.tmp")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(path)
+
+
+def write_pages(folder: Path) -> Path:
+    """Judge the stores of a folder again, and write their pages and the index.
+
+    Claims of the catalogue are judged anew from their journals. A claim of a user's own file is
+    listed as it was judged when it ran: no code runs because a folder names it.
+
+    Args:
+        folder: holds a folder for each claim, as `whynet atlas run` writes them.
+
+    Returns:
+        Path of the index.
+
+    Raises:
+        InputError: no such folder, or no store in it.
+        StoreError: a store is damaged, or of a newer version.
+
+    """
+    if not folder.is_dir():
+        raise InputError("DIR", f"no folder {str(folder)!r}", "the --out of `whynet atlas run`")
+    stores = sorted(path.parent for path in folder.glob(f"*/{RUN}"))
+    if not stores:
+        raise InputError("DIR", f"no store in {str(folder)!r}", "the --out of `whynet atlas run`")
+    rows = [_row(store, folder) for store in stores]
+    _replace(folder / INDEX, render_index(rows))
+    return folder / INDEX
+
+
+def _row(store: Path, folder: Path) -> Row:
+    content = _read(store / RUN)
+    entry = claims().get(content["claim"])
+    if entry is not None and content["source"] is None:
+        grids = {
+            name: Grid(entry.id, entry.metadata.version, _axes(grid["axes"]), int(grid["seeds"]))
+            for name, grid in content["grids"].items()
+        }
+        with Journal.open(
+            store, Identity(entry.id, entry.metadata.version, None), driver=False
+        ) as journal:
+            tables = tables_of(journal, grids)
+            failed = journal.failed()
+        verdict = verdict_of(load_claim(entry.reference), entry.metadata, tables)
+        record = Record(entry, grids, tables, verdict, failed, store)
+        keep(record, store)
+        content = _read(store / RUN)
+    return Row(
+        content["claim"],
+        content["title"],
+        content["concept"],
+        tuple(content["answers"]),
+        content["state"],
+        content["sentence"],
+        (store / PAGE).relative_to(folder).as_posix(),
+    )
+
+
+def _axes(axes: dict[str, list[Value]]) -> dict[str, tuple[Value, ...]]:
+    return {name: tuple(values) for name, values in axes.items()}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read a `run.json` that may come from anyone."""
+    wanted = "the file as `whynet atlas run` wrote it"
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise StoreError("DIR", f"a {RUN} of more than 16 MiB", wanted)
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if int(str(content["schema_version"]).split(".")[0]) > 1:
+            raise StoreError("DIR", f"{RUN} of version {content['schema_version']}", "at most 1.x")
+        texts = [content[name] for name in ("claim", "concept", "title", "state", "sentence")]
+        grids = content["grids"]
+        sound = all(isinstance(t, str) for t in texts) and content["state"] in STATES
+        sound = sound and isinstance(content["answers"], list) and CLAIM in grids
+        sound = sound and all(
+            isinstance(grid["axes"], dict) and isinstance(grid["seeds"], int)
+            for grid in grids.values()
+        )
+        if not sound:
+            raise ValueError("entries of other types")
+    except StoreError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, AttributeError) as error:
+        found = f"{path.parent.name}/{RUN} that cannot be read ({type(error).__name__})"
+        raise StoreError("DIR", found, wanted) from error
+    return dict(content)
