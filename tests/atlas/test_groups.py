@@ -14,6 +14,7 @@ from whynet.atlas.groups import groups_of, remaining
 from whynet.atlas.judging import judged, verdict_of
 from whynet.atlas.tables import STATE, table_of
 from whynet.core.claim import Judgement, grid_of
+from whynet.core.errors import InputError
 
 GRID = grid_of("c", CLAIM)
 
@@ -99,3 +100,10 @@ def test_missing_cells_decide_nothing() -> None:
     # A control without results does not count as refuted either.
     verdict = verdict_of(MODULE, CLAIM, {"": (complete(1.0),) * 2, "random-start": (part, part)})
     assert verdict.state == "inconclusive" and verdict.faults == ("random-start",)
+
+
+@pytest.mark.parametrize("name", ["width", "seed", STATE])
+def test_an_array_named_like_a_parameter_is_refused(name: str) -> None:
+    values = {cell.key: {name: np.float64(1.0)} for cell in GRID.cells()}
+    with pytest.raises(InputError, match="values: found an array named"):
+        table_of(GRID, values, {})

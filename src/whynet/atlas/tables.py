@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from whynet.core.claim import Grid, Values
+from whynet.core.errors import InputError
 
 STATE = "state"
 """Variable of a table that says `done`, `failed` or `absent` of every cell."""
@@ -21,11 +22,17 @@ def table_of(grid: Grid, values: Mapping[str, Values], failed: Mapping[str, str]
         values: cell's key to its arrays.
         failed: key to the reason, of cells that failed.
 
+    Raises:
+        InputError: an array is named like a parameter.
+
     """
     names = [*grid.axes, "seed"]
     shape = [*(len(axis) for axis in grid.axes.values()), grid.seeds]
     cells = grid.cells()
+    taken = {*grid.axes, "seed", STATE}
     first = next((values[cell.key] for cell in cells if cell.key in values), {})
+    if clash := taken & first.keys():
+        raise InputError("values", f"an array named {min(clash)!r}", "names of no parameter")
     arrays = {
         name: np.full((len(cells), *np.shape(value)), np.nan) for name, value in first.items()
     }

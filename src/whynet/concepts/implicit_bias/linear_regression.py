@@ -58,7 +58,8 @@ def half_square_sum(outputs: Tensor, targets: Tensor) -> Tensor:
 
 def linear(parameters: Any, inputs: Tensor) -> Tensor:
     """Return `X w`."""
-    return inputs @ parameters["w"]
+    weights: Tensor = parameters["w"]
+    return inputs @ weights
 
 
 def trained(problems: Regressions, rule: str, weight_decay: float, steps: int) -> Array:
