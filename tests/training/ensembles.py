@@ -58,6 +58,5 @@ def same(first, second) -> bool:
 def distance(first, second) -> float:
     """Return the largest difference, relative to the largest entry."""
     return max(
-        float((first[name] - second[name]).abs().max() / second[name].abs().max())
-        for name in first
+        float((first[name] - second[name]).abs().max() / second[name].abs().max()) for name in first
     )

@@ -3,9 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
-from torch.nn import functional
-
 from tests.training.ensembles import (
     data,
     distance,
@@ -17,6 +14,9 @@ from tests.training.ensembles import (
     start,
     two_layer,
 )
+from torch import nn
+from torch.nn import functional
+
 from whynet.core.errors import InputError
 from whynet.models.families import convolutional, mlp, transformer
 from whynet.models.families import linear as linear_family
@@ -80,9 +80,11 @@ def test_a_stopped_member_keeps_its_bits_whatever_the_others_do(dtype, batch):
     thresholds = torch.tensor([0.2, 0.0, 0.1, 0.05, 0.15, 0.08], dtype=dtype)
     options = {"batch": batch, "seeds": list(range(6))} if batch else {}
 
+    sgd = Optimization("sgd", 0.1)
+
     def until(steps):
         stop = Below("loss", thresholds, every=1)
-        return train(parameters, inputs, targets, steps=steps, stop=stop, **options)
+        return train(parameters, inputs, targets, sgd, steps=steps, stop=stop, **options)
 
     long, short = until(3000), until(700)
     assert long.state[1] == "out of steps" and long.steps[1] == 3000
@@ -93,7 +95,8 @@ def test_a_stopped_member_keeps_its_bits_whatever_the_others_do(dtype, batch):
         assert long.steps[number] == short.steps[number]
         # The same steps without any criterion, all members running, no compaction.
         options_alone = dict(options, schedule=())
-        free = train(parameters, inputs, targets, steps=int(short.steps[number]), **options_alone)
+        count = int(short.steps[number])
+        free = train(parameters, inputs, targets, sgd, steps=count, **options_alone)
         assert same(member(long.parameters, number), member(free.parameters, number))
     assert bool((short.losses[stopped] <= thresholds[stopped]).all())
 
@@ -220,7 +223,8 @@ def test_recording_changes_nothing_and_none_is_possible():
 def test_nothing_global_and_nothing_given_is_touched():
     parameters, (inputs, targets) = start(3), data()
     before = global_state(), {n: v.clone() for n, v in parameters.items()}
-    train(parameters, inputs, targets, steps=30, batch=4, seeds=[1, 2, 3], stop=Below("loss", 0.1))
+    sgd, stop = Optimization("sgd", 0.1), Below("loss", 0.1)
+    train(parameters, inputs, targets, sgd, steps=30, batch=4, seeds=[1, 2, 3], stop=stop)
     assert before[0] == global_state() and same(before[1], parameters)
 
 
@@ -318,9 +322,7 @@ def test_arguments_that_do_not_fit_are_refused():
     refused("engine: found 'fast'", engine="fast")
     refused("inputs: found those of 17 members", per_member=("inputs",))
     with pytest.raises(InputError, match="loss: found a result of shape"):
-        train_ensemble(
-            two_layer, start(2), inputs, targets, lambda f, y: f - y, Optimization("sgd", 1), steps=1
-        )
+        train_ensemble(two_layer, start(2), inputs, targets, lambda f, y: f - y, sgd, steps=1)
 
 
 def test_random_numbers_in_the_forward_pass_are_refused():

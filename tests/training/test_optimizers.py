@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-
 from tests.training.ensembles import data, half_mean_square, start, two_layer
+
 from whynet.core.errors import InputError
 from whynet.training.ensemble import Optimization, train_ensemble
 
