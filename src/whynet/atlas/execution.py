@@ -28,6 +28,7 @@ BUDGET: Final = "the budget was spent"
 LOST: Final = "the scheduler was lost"
 
 MOST_WORKERS: Final = 1024
+_AT_ONCE: Final = 10_000
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,9 @@ class _Sweep:
 
     def unpredicted(self) -> list[Group]:
         """Return the groups with a cell that has no prediction and did not fail."""
-        predicted = set(self.journal.predictions(sorted(self.all)))
+        keys, predicted = sorted(self.all), set[str]()
+        for start in range(0, len(keys), _AT_ONCE):  # never all values in memory
+            predicted.update(self.journal.predictions(keys[start : start + _AT_ONCE]))
         failed = set(self.journal.failed()) & self.settled
         return self._holding(self.all - predicted - failed)
 

@@ -99,6 +99,8 @@ class Claim:
         version: raised when numbers change; stores of another version are refused.
         cost: seconds of the `small` scale on a named machine.
         tolerance: what the verdict rests on, a sentence with its frozen bands.
+        undefined: names of values that may be NaN, where a cell has none; all others must be
+            finite.
 
     """
 
@@ -116,6 +118,7 @@ class Claim:
     version: int = 1
     cost: str = ""
     tolerance: str = ""
+    undefined: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from pathlib import Path
 from torch import nn
 from whynet.core.errors import InputError
 from whynet.models.data import load_data
-from whynet.models.load import load_weights
+from whynet.models.load.weights import load_weights
 from whynet.models.subject import Subject
 torch.manual_seed(3)
 for line in sys.stdin:

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from whynet.core.errors import InputError
-from whynet.models.load import is_code, load_model
+from whynet.models.load.model import load_model
+from whynet.models.load.reference import is_code
 
 HEAD = "import torch\nfrom torch import nn\n"
 

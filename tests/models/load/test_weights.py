@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from whynet.core.errors import InputError
-from whynet.models.load import load_weights
+from whynet.models.load.weights import load_weights
 
 MARKER = "whynet_marker_was_here"
 

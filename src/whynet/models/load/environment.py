@@ -11,7 +11,6 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from whynet.core.seeds import seed_from
 
@@ -80,11 +79,8 @@ def _remember_siblings(names: set[str], folder: Path) -> None:
 
 @contextmanager
 def _random_state(seed: int) -> Iterator[None]:
-    started = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    devices = list(range(torch.cuda.device_count())) if started else []
     plain, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 - put back below
-    with torch.random.fork_rng(devices=devices):
-        torch.default_generator.manual_seed(seed)
+    with _torch_random_state(seed):
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002 - what the user's code may draw from
         try:
@@ -94,8 +90,32 @@ def _random_state(seed: int) -> Iterator[None]:
             np.random.set_state(legacy)  # noqa: NPY002 - as it was
 
 
+def _loaded() -> bool:
+    """Whether torch was imported: code that does not use it does not pay for it."""
+    return "torch" in sys.modules
+
+
+@contextmanager
+def _torch_random_state(seed: int) -> Iterator[None]:
+    if not _loaded():
+        yield
+        return
+    import torch
+
+    started = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = list(range(torch.cuda.device_count())) if started else []
+    with torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
 @contextmanager
 def _torch_settings() -> Iterator[None]:
+    if not _loaded():
+        yield
+        return
+    import torch
+
     dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
     gradient = torch.is_grad_enabled()
     strict = torch.are_deterministic_algorithms_enabled()
