@@ -149,8 +149,12 @@ class _Dual:
             left, gradient = left[far], gradient[far]
             if len(left) == 0:
                 return dual
-            dual[left] = self.select(left).improved(dual[left], gradient)
-        raise InputError("inputs", f"{len(left)} problems without a solution", "full row rank, a start not too small")
+            try:
+                dual[left] = self.select(left).improved(dual[left], gradient)
+            except np.linalg.LinAlgError:
+                break
+        found = f"{len(left)} problems whose equations could not be met"
+        raise InputError("inputs", found, "full row rank, and a start that is not too small")
 
     def improved(self, dual: Array, gradient: Array) -> Array:
         """Return the dual after one damped step of each problem."""
