@@ -26,6 +26,7 @@ class Instrument:
         closed_form: name of the case in `whynet.testing.closed_forms` whose true answer is
             known; the conformance suite measures there.
         rounds: largest number of rounds that can be asked for; 1 for a one-shot instrument.
+        slow: whether an examination begins it only while there is time.
         draws: whether its numbers depend on the seed.
         unit_permutation_invariant: whether permuting hidden units must leave its numbers alone.
 
@@ -38,6 +39,7 @@ class Instrument:
     cites: tuple[str, ...]
     closed_form: str
     rounds: int = 1
+    slow: bool = False
     draws: bool = False
     unit_permutation_invariant: bool = True
 

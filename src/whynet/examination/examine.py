@@ -149,21 +149,22 @@ def _tasks(
 ) -> list[Task]:
     """List what to run: all that is wanted on the network, and its references.
 
-    What trains networks is optional unless it was named, and left out where nothing is to be
-    trained again.
+    What trains networks or is slow is optional unless it was named, and what trains is left out
+    where nothing is to be trained again.
     """
     known = instruments()
     training = [name for name in wanted if "retrainable" in known[name].metadata.needs]
     asked = {n for q in chosen if q in named for n in chosen[q].uses} | set(named)
+    waits = {n for n in wanted if n in training or known[n].metadata.slow} - asked
     tasks = [
-        Task(name, "trained", fixed.get(name), optional=name in training and name not in asked)
+        Task(name, "trained", fixed.get(name), optional=name in waits)
         for name in wanted
         if retrain or name not in training or name in asked
     ]
     again = dict.fromkeys(n for q in chosen.values() for n in q.references if n in wanted)
     for view in subjects:
         if view != "trained":
-            tasks += [Task(name, view, 1, optional=view != "initial") for name in again]
+            tasks += [Task(name, view, 1, optional=True) for name in again]
     return tasks
 
 

@@ -31,6 +31,7 @@ INSTRUMENT = Instrument(
     cites=("mackay1992", "maddox2020", "golub1994", "schraudolph2002"),
     closed_form="wide-quadratic",
     rounds=100,
+    slow=True,
     draws=True,
 )
 
