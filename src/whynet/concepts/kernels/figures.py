@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy import stats
 
 from whynet.core.estimate import Estimate
 
@@ -34,3 +38,65 @@ def scores(figure: Figure, rows: Sequence[tuple[str, Estimate, str]], label: str
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.set_xlabel(f"{label} (%)" if percent else label)
     axes.grid(axis="x")
+
+
+def power_laws(
+    figure: Figure,
+    sizes: NDArray[Any],
+    curves: Mapping[str, NDArray[Any]],
+    *,
+    exponent: float,
+    labels: tuple[str, str],
+) -> None:
+    """Draw values over sizes on logarithmic axes: means, their spread, and the predicted slope.
+
+    Args:
+        figure: empty figure.
+        sizes: `[sizes]`.
+        curves: name to values `[sizes, seeds]`, positive.
+        exponent: the slope that is predicted; its line begins at the first curve's first point.
+        labels: of the two axes.
+
+    """
+    axes = figure.subplots()
+    for name, values in curves.items():
+        center = np.exp(np.log(values).mean(1))
+        axes.plot(sizes, center, "o-", markersize=4, label=name)
+        axes.fill_between(sizes, values.min(1), values.max(1), alpha=0.15, linewidth=0)
+    start = max(float(np.exp(np.log(values[0]).mean())) for values in curves.values())
+    line = 1.3 * start * (sizes / sizes[0]) ** exponent
+    axes.plot(sizes, line, "--", color="#5b6472", label=f"predicted slope {exponent:g}")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
+    axes.legend(fontsize="small")
+
+
+def predicted_points(
+    figure: Figure,
+    sizes: NDArray[Any],
+    points: Mapping[str, NDArray[Any]],
+    lines: Mapping[str, NDArray[Any]],
+    *,
+    labels: tuple[str, str],
+) -> None:
+    """Draw means over seeds with their t intervals, and what is predicted of them.
+
+    Args:
+        figure: empty figure.
+        sizes: `[sizes]`, on a logarithmic axis.
+        points: name to values `[sizes, seeds]`.
+        lines: name to predicted values `[sizes]`; NaN where nothing is predicted.
+        labels: of the two axes.
+
+    """
+    axes = figure.subplots()
+    for name, values in points.items():
+        half = stats.t.ppf(0.975, values.shape[1] - 1) * stats.sem(values, axis=1)
+        (drawn, *_) = axes.errorbar(sizes, values.mean(1), half, fmt="o", markersize=4, label=name)
+        axes.plot(sizes, lines[name], "--_", markersize=14, color=drawn.get_color())
+    axes.set_xscale("log")
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
+    axes.legend(fontsize="small", title="dashed: predicted")

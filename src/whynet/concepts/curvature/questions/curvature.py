@@ -152,4 +152,6 @@ def _table(hessian: Measurement, newton: Measurement | None) -> Table:
             both = newton is not None and name in newton.names and name != "smallest"
             other = newton.estimate(name) if newton is not None and both else "—"
             rows.append((words, hessian.estimate(name), other))
-    return Table(("", "Hessian", "Gauss-Newton"), tuple(rows))
+    return Table(
+        ("", "Hessian", "Gauss-Newton"), tuple(rows), "Curvature of the mean loss on training rows."
+    )

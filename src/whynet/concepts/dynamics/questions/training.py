@@ -71,7 +71,7 @@ def ask(results: Results) -> Panel:
         method="Measured on a copy in the course of training, on the same training rows at every "
         "step: the largest eigenvalue of the Hessian of the training objective by Lanczos, the "
         "noise scale from the gradients of groups of rows, the neural tangent kernel against that "
-        f"of the start. {' '.join(measured.notes)}",
+        "of the start.",
         figures=_figures(measured),
         tables=(_table(measured),),
         assumptions=(
@@ -240,6 +240,10 @@ def _end(measured: Measurement) -> Finding | None:
     change, loss = _last(measured, "loss_change"), _last(measured, "loss")
     if change is None or loss is None or not np.isfinite(measured.values("loss")[[0, -1]]).all():
         return None
+    steps = steps_of(measured)
+    since = max((int(step) for step in steps if 2 * step <= steps[-1]), default=0)
+    if 4 * since < steps[-1]:  # Nothing near the middle was recorded: that would be the whole fall.
+        return None
     whole = float(measured.values("loss")[0] - loss.value)
     if whole <= 0 or -change.high < STILL * whole or not np.isfinite(change.low):
         return None
@@ -345,10 +349,16 @@ def _table(measured: Measurement) -> Table:
             found = [measured.estimate(name, step=step) for step in chosen]
             cells = [one if np.isfinite(one.value) else "unknown" for one in found]
             rows.append((words, *cells))
-    missing = dict.fromkeys(
-        str(measured.dataset[name].attrs["missing"])
-        for name in ROWS
-        if name in measured.names and measured.dataset[name].attrs.get("missing")
-    )
+    missing = dict.fromkeys(_missing(measured, name) for name in ROWS if name in measured.names)
     titles = tuple(f"step {step:,}" for step in chosen)
-    return Table(("", *titles), tuple(rows), " ".join(missing))
+    return Table(("", *titles), tuple(rows), " ".join(filter(None, missing)))
+
+
+def _missing(measured: Measurement, name: str) -> str:
+    """Say why a quantity has no number, and at which steps where it has one at others."""
+    reason = str(measured.dataset[name].attrs.get("missing", ""))
+    gaps = steps_of(measured)[~np.isfinite(measured.values(name))]
+    if not reason or not len(gaps) or len(gaps) == len(measured.values(name)):
+        return reason
+    where = ", ".join(f"{int(step):,}" for step in gaps[:3]) + (" …" if len(gaps) > 3 else "")
+    return f"{ROWS[name].capitalize()}, at step {where}: {reason[:1].lower()}{reason[1:]}"

@@ -67,7 +67,9 @@ def ask(results: Results) -> Panel:
         method="The temperature minimizes the log-loss of the test data; what it saves is "
         "measured on rows that did not choose it (5 folds).",
         figures=(_figure(measured),),
-        tables=(Table(("", "over the test examples"), rows),),
+        tables=(
+            Table(("", "over the test examples"), rows, "Confidence held against being right."),
+        ),
         assumptions=(
             Assumption("The examples are independent draws of one population", "cannot be checked"),
             Assumption(

@@ -304,6 +304,7 @@ def _tables(results: Results, fit: Measurement) -> tuple[Table, ...]:
                     )
                     for name in baselines.dataset["baseline"].values
                 ),
+                "Cheap models, fitted to the same training data, judged on the same unseen data.",
             )
         )
     if "loss_gap" in fit.names:

@@ -250,4 +250,5 @@ def _tables(
         for guarantee in ladder
     )
     head = ("bound", "holds for", "error at most", "verdict", "assumes", "chosen")
-    return (Table(head, rows, " ".join(measured.notes)),)
+    said = "What each bound speaks of, and what it assumes."
+    return (Table(head, rows, " ".join((said, *measured.notes))),)

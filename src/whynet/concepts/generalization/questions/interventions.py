@@ -229,9 +229,13 @@ def _table(
     rows: list[tuple[Cell, ...]] = []
     quantities = ("score_change", "loss_change", "steps_share")
     shown = [quantity for quantity in quantities if quantity in measured.names]
+    reached = any(_at(measured, "steps_share", name) is not None for name in names)
     for name in names:
-        cells: list[Cell] = [_at(measured, quantity, name) or "not known" for quantity in shown]
         trained = name != TEMPERATURE
+        cells: list[Cell] = [
+            _at(measured, quantity, name) or _absent(quantity, trained, reached)
+            for quantity in shown
+        ]
         failed = int(measured.estimate("diverged", change=name).value)
         cells.append(f"{failed} of {_seeds(measured)}" if trained else "not trained")
         rows.append((name, *cells))
@@ -248,6 +252,15 @@ def _table(
     return Table(columns, tuple(rows), " ".join(notes))
 
 
+def _absent(quantity: str, trained: bool, reached: bool) -> str:
+    """Say why a cell has no number; `reached` is whether losses of some change are known."""
+    if quantity == "steps_share" and trained:
+        return "not reached" if reached else "not known"
+    if not trained and quantity != "loss_change":
+        return "unchanged" if quantity == "score_change" else "–"
+    return "not known"
+
+
 def _removals(removal: Measurement, shown: list[str]) -> list[tuple[Cell, ...]]:
     """Return what training without the suspects, and without random rows, changes."""
     named = {"score_change": "accuracy_change", "loss_change": "loss_change"}
@@ -258,6 +271,6 @@ def _removals(removal: Measurement, shown: list[str]) -> list[tuple[Cell, ...]]:
         for quantity in shown:
             name = named.get(quantity, "")
             known = name in removal.names
-            cells.append(removal.estimate(name, rows=which) if known else "not known")
-        rows.append((f"without {count} {words}", *cells, "none told"))
+            cells.append(removal.estimate(name, rows=which) if known else "–")
+        rows.append((f"without {count} {words}", *cells, "–"))
     return rows

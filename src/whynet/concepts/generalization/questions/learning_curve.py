@@ -51,6 +51,13 @@ SMALL = 0.01
 """A gain below this share of the examples is called less than a point."""
 
 
+HOW = {
+    "data": "every curve a + b x^−c that the measured falls allow, continued",
+    "tried": "score less that at twice, paired by seed and example",
+}
+"""How the gain of an axis was found."""
+
+
 def ask(results: Results) -> Panel:
     """Say what a doubling of each is worth, or that the range is too small to say."""
     measured: Measurement = results.measured["learning-curve"]
@@ -123,7 +130,7 @@ def _finding(measured: Measurement, axes: list[str], task: str) -> tuple[Finding
             headline=f"{headline}.",
             numbers=f"{numbers}; {seeds} training seeds.",
             advice=ADVICE[best],
-            estimate=worth,
+            estimate=replace(worth, how=HOW["data" if best == "data" else "tried"]),
             label=f"gain from {WORDS[best][1]}",
             references=tuple(
                 Reference(WORDS[a][1], worths[a].low, worths[a].high)

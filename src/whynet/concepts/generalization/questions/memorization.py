@@ -50,8 +50,7 @@ def ask(results: Results) -> Panel:
         lead=findings[0].numbers.replace("**", "") if findings else _lead(measured, test_error),
         method="Each training row is left out by one Newton step: the network is linearized in "
         "its weights, its curvature is the damped Gauss-Newton matrix without the row. A row is "
-        "memorized where the network is right now and would be wrong without it. "
-        + " ".join(measured.notes),
+        "memorized where the network is right now and would be wrong without it.",
         figures=(_figure(measured),),
         tables=_tables(measured, removal),
         assumptions=(
@@ -229,7 +228,7 @@ def _lead(measured: Measurement, test_error: Estimate | None) -> str:
         return "It gets most of its training rows wrong, so that none of them is memorized."
     text = _numbers(measured, test_error).replace("**", "")
     if test_error is not None:
-        text += " No more labels are contradicted than on unseen data."
+        text += " Their labels are contradicted no more often than those of unseen data."
     return text
 
 

@@ -58,7 +58,7 @@ def ask(results: Results) -> Panel:
         lead=_lead(measured, score),
         method="The network linearized at its start is kernel regression with the gradients of "
         "the initial network, trained by squared loss to the end; its second form has the ridge "
-        f"that serves left-out training rows best. {measured.notes[0]}",
+        "that serves left-out training rows best.",
         figures=_figures(measured, baselines, score),
         tables=_tables(measured),
         assumptions=_assumptions(measured),

@@ -151,4 +151,4 @@ def _table(measured: Measurement, initial: Measurement | None, kinds: list[str])
                         *(initial.estimate(name, pair=kind) for kind in kinds),
                     )
                 )
-    return Table(("mean a segment", *kinds), tuple(rows))
+    return Table(("mean a segment", *kinds), tuple(rows), "Means over segments between examples.")

@@ -218,8 +218,8 @@ def _tables(results: Results, measured: Measurement) -> tuple[Table, ...]:
     if gradient is None:
         return tuple(tables)
     words = {
-        "loss_gradient_median": "loss, gradient, median",
-        "margin_gradient_median": "margin, gradient, median",
+        "loss_gradient_median": "norm of the gradient of the loss",
+        "margin_gradient_median": "norm of the gradient of the margin",
     }
     lines: list[tuple[Cell, ...]] = [
         (label, *(gradient.estimate(name, norm=norm) for norm in ("l1", "l2")))
@@ -228,12 +228,13 @@ def _tables(results: Results, measured: Measurement) -> tuple[Table, ...]:
     ]
     if "distance" in gradient.names and np.isfinite(gradient.values("distance")).all():
         distance = tuple(gradient.estimate("distance", change=c) for c in ("linf", "l2"))
-        lines.append(("margin over gradient: distance to the boundary to first order", *distance))
+        lines.append(("distance to the decision boundary, to first order", *distance))
     tables.append(
         Table(
-            ("", "sum of sizes (largest change)", "Euclidean"),
+            ("", "for the largest change of an entry", "for the Euclidean change"),
             tuple(lines),
-            "Medians over the test examples; bars from order statistics.",
+            "How steeply loss and decision depend on the input: medians over the test examples; "
+            "bars from order statistics.",
         )
     )
     return tuple(tables)

@@ -1,0 +1,1 @@
+"""Frequencies: which parts of a target are learned first."""
