@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from tests.house.places import ROOT, short, tracked
 
+from whynet.atlas.registry import find_claim
+from whynet.cli.atlas import parse_axes
 from whynet.cli.main import COMMANDS
 from whynet.cli.parser import Parser
 
@@ -46,7 +48,11 @@ def test_commands_exist(path: Path) -> None:
             named = {word for word in words[1:] if "=" not in word}
             assert named <= targets, words
         if words and words[0].endswith("whynet") and not {"--help", "--list"} & set(words):
-            parser.parse_args(words[1:])
+            read, rest = parser.parse_known_args(words[1:])
+            if rest:  # parameters of a claim
+                assert read.command == "atlas" and read.action == "run", words
+                about = find_claim(read.claim).metadata if ":" not in read.claim else None
+                assert about is None or parse_axes(rest, about), words
 
 
 @pytest.mark.parametrize("path", PAGES, ids=short)

@@ -205,7 +205,7 @@ def _sureness(estimate: Estimate) -> str:
         "indicative": "indicative",
     }[estimate.kind]
     said += f" over {visible(estimate.over, 80)}" if estimate.over else ""
-    return f"{said} ({visible(estimate.how, 120)})" if estimate.how else said
+    return f"{said} ({visible(estimate.how, 240)})" if estimate.how else said
 
 
 def _panel_id(report: Report, answer: Answer) -> str:

@@ -97,9 +97,15 @@ def _views(results: Results) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _ask(question: str, results: Results, view: dict[str, Any]) -> dict[str, Finding] | None:
-    """Ask the same question of a reference network; None where it lacks the measurements."""
+    """Ask the same question of a reference network; None where it lacks the measurements.
+
+    What enriches the answer here and would there must be there, or its absence would look like
+    another answer.
+    """
     module = load_question(question)
-    if any(name not in view for name in module.QUESTION.uses):
+    about: Question = module.QUESTION
+    enriching = set(about.may_use) & set(about.references) & set(results.measured)
+    if any(name not in view for name in {*about.uses, *enriching}):
         return None
     try:
         panel: Panel = module.ask(Results(results.facts, view))
@@ -243,7 +249,7 @@ def _range(found: list[Estimate]) -> str:
     values = [one.value for one in found]
     percent = found[0].unit == "fraction"
     low, high = (
-        f"{100 * value:.1f}" if percent else format_number(value)
+        f"{100 * value:.1f}".replace("-", "−") if percent else format_number(value)
         for value in (min(values), max(values))
     )
     text = low if low == high else f"{low} to {high}"

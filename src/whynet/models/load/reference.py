@@ -48,6 +48,10 @@ def is_code(reference: str) -> bool:
     )
 
 
+def _example(argument: str) -> str:
+    return "fit.py:train" if argument == "--train-with" else "model.py:build"
+
+
 def parse_reference(reference: str, argument: str) -> Reference:
     """Take a reference to code apart.
 
@@ -62,13 +66,13 @@ def parse_reference(reference: str, argument: str) -> Reference:
         raise InputError(
             argument,
             f"{quoted(reference)} without a name{names}",
-            "the name after a colon, such as model.py:build",
+            f"the name after a colon, such as {_example(argument)}",
         )
     if not name.isidentifier():
         raise InputError(
             argument,
             f"{quoted(name)} after the colon of {quoted(reference)}",
-            "one Python name, such as model.py:build",
+            f"one Python name, such as {_example(argument)}",
         )
     if place.endswith(".py"):
         return Reference(Path(place), "", name)

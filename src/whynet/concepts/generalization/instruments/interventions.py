@@ -228,7 +228,11 @@ def _score_change(state: State, name: str, level: float) -> Estimate:
     tables = _tables(state, name, "error")
     if tables is None:
         return _unknown(how)
-    return crossed_mean(tables[1] - tables[0], how=how, over=OVER, level=level)
+    change = crossed_mean(tables[1] - tables[0], how=how, over=OVER, level=level)
+    if state.subject.loss.task == "regression" or not np.isfinite(change.value):
+        return change
+    # A difference of two shares lies between -1 and 1, whatever few seeds leave open.
+    return replace(change, low=max(change.low, -1.0), high=min(change.high, 1.0))
 
 
 def steps_share(state: State, name: str, level: float) -> Estimate:

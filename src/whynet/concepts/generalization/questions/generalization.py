@@ -132,9 +132,9 @@ _SENTENCES = {
         0.95,
     ),
     "tied": (
-        "It is no better than a {name} on these data.",
-        "Prefer the {name}, or collect enough test data to tell them apart: the paired "
-        "difference is {difference}.",
+        "It is not clearly better than a {name} on these data.",
+        "Collect enough test data to tell them apart, or prefer the {name}, which is simpler: the "
+        "paired difference is {difference}.",
         0.9,
     ),
     "gap": (

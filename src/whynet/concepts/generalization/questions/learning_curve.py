@@ -47,6 +47,9 @@ ADVICE = {
 NAMES = {"data": "rows of training data", "width": "width", "steps": "training steps"}
 FACTORS = {0.125: "⅛", 0.25: "¼", 0.5: "½", 1.0: "as it is", 2.0: "twice"}
 
+LEAST = 0.001
+"""Gain of accuracy, at the lower end of its interval, below which nothing is worth buying."""
+
 SMALL = 0.01
 """A gain below this share of the examples is called less than a point."""
 
@@ -102,7 +105,8 @@ def _finding(measured: Measurement, axes: list[str], task: str) -> tuple[Finding
     A continuation of the data is believed only where it foretold what was measured.
     """
     worths = {axis: measured.estimate("worth_joint", axis=axis) for axis in axes}
-    helps = {axis: worth for axis, worth in worths.items() if worth.low > 0}
+    least = LEAST if "classification" in task else 0.0
+    helps = {axis: worth for axis, worth in worths.items() if worth.low > least}
     if foretold_holds(measured) is False:
         helps.pop("data", None)
     if not helps:

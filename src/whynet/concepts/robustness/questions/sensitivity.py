@@ -33,6 +33,9 @@ QUESTION = Question(
 TENTH = 3
 """Index of the radius that is a tenth of the scale of the data."""
 
+ROBUST = 0.8
+"""Share of its accuracy that attacks must leave for a network to be said to withstand them."""
+
 
 def ask(results: Results) -> Panel:
     """Put accuracy under attack beside accuracy under random noise of the same size."""
@@ -105,7 +108,7 @@ def _findings(results: Results, measured: Measurement) -> tuple[Finding, ...]:
         if first <= radii[TENTH] and attacked.high < noise.low:
             return (_fragile(measured, first, attacked, noise),)
     tenth = measured.estimate("attacked_accuracy", radius=radii[TENTH])
-    if tenth.low > half:
+    if tenth.low > ROBUST * measured.estimate("accuracy").value:
         return (_robust(measured, radii[TENTH], tenth),)
     return ()
 
