@@ -23,6 +23,10 @@ SLOW = {
     "adversarial-accuracy": 60,
     "bound-ingredients": 60,
     "learning-curve": 60,
+    "effective-dimension": 60,
+    "coordinate-check": 60,
+    "training-record": 60,
+    "mode-connectivity": 60,
 }
 """Draws in the fast tests where one takes a fifth of a second; 200 elsewhere."""
 
