@@ -145,7 +145,8 @@ def test_overfitting_without_a_better_model_in_sight() -> None:
 def test_a_task_that_a_linear_model_solves_earns_the_network_no_praise() -> None:
     sentences = headlines(linear_enough(), "generalization", "fit", "baselines")
     assert sentences[0] in (
-        "It is not clearly better than a linear model on these data.", "A linear model does better.",
+        "It is not clearly better than a linear model on these data.",
+        "A linear model does better.",
     )  # fmt: skip
 
 

@@ -74,9 +74,7 @@ def predict(cells: Sequence[Cell]) -> Sequence[Values]:
     """Return the nearest interpolator's norm, and its distance from the start."""
     problems = regressions(cells, shared=CHANGED)
     limits = nearest_interpolator(problems.inputs, problems.targets, problems.start)
-    return [
-        {"distance": 0.0, "norm": float(np.linalg.norm(limit))} for limit in limits
-    ]
+    return [{"distance": 0.0, "norm": float(np.linalg.norm(limit))} for limit in limits]
 
 
 def experiment(cells: Sequence[Cell]) -> Sequence[Values]:
