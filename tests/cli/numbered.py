@@ -52,7 +52,10 @@ ELSEWHERE: dict[int, str] = {
     41: "derivatives/torch_ops/test_torch_ops.py::test_right_number_or_stated_refusal",
     43: "derivatives/torch_ops/test_torch_ops.py::test_right_number_or_stated_refusal",
     60: "models/data/test_examples.py::test_endless_streams_are_refused",
+    66: "concepts/generalization/test_repeated_rows.py::"
+    "test_they_are_counted_whatever_their_labels_and_a_finding_says_so",
     72: "models/data/test_load.py::test_declared_sizes_are_limited_before_reading",
+    80: "atlas/test_pages.py::test_mistakes_get_one_sentence",
     83: "models/data/test_load.py::test_parquet_without_pyarrow_names_the_extra",
     89: "cli/test_safety.py::test_bytes_that_are_no_text_work_as_the_place_of_a_report",
     90: "examination/test_store_check.py::test_names_that_lead_out_of_the_folder_are_refused",
@@ -62,13 +65,11 @@ ELSEWHERE: dict[int, str] = {
     95: "cli/test_interruption.py::test_a_signal_ends_a_process_at_once_and_whole",
     96: "cli/test_interruption.py::test_a_signal_ends_a_process_at_once_and_whole",
     97: "cli/test_stated_inputs.py::test_bare_surroundings",
+    99: "atlas/test_pool.py::test_it_works_whatever_the_main_program_is",
 }
 """Number of a case to the test that covers it."""
 
 NOT_YET: dict[int, str] = {
-    66: "No instrument compares rows with each other yet, so repeated rows are not counted.",
-    80: "There are no sweeps.",
     91: "Every name that is written is lower case and our own; none comes from the user.",
-    99: "There are no pools of processes.",
 }
 """Number of a case that cannot arise yet to the reason."""

@@ -29,6 +29,7 @@ def test_keys_are_stable() -> None:
         "fit.accuracy.test",
         "fit.loss_gap",
         "fit.accuracy_gap",
+        "fit.seen_test_rows",
         "train_loss",
         "test_loss",
         "train_accuracy",

@@ -40,7 +40,7 @@ def test_an_examination_made_in_python_asks_for_its_target(place: Path) -> None:
         place, target="model.py:build", train="train.npz", test="test.npz", announce=told.append
     )
     assert [(r.instrument, r.stands, r.largest) for r in results] == [("fit", True, 0.0)]
-    assert results[0].entries == 6 and told == ["running code from model.py"]
+    assert results[0].entries == 7 and told == ["running code from model.py"]
     with pytest.raises(InputError, match="--train: found content of SHA-256"):
         verify(place, target="model.py:build", train="test.npz", test="test.npz", announce=silent)
 

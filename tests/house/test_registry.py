@@ -60,7 +60,7 @@ def test_ids_are_unique_and_every_instrument_is_asked_for() -> None:
     assert set(instruments()) == used
 
 
-@pytest.mark.parametrize("room", ["instruments", "questions"])
+@pytest.mark.parametrize("room", ["instruments", "questions", "claims"])
 def test_every_room_holds_something(room: str) -> None:
     rooms = sorted(CONCEPTS.glob(f"*/{room}"))
     assert rooms

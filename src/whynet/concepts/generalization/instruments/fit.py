@@ -10,6 +10,7 @@ from whynet.core.estimate import Estimate
 from whynet.core.instrument import Instrument
 from whynet.core.measurement import Measurement, Quantity
 from whynet.core.outcome import NotApplicable
+from whynet.models.data.repeated_rows import seen_rows
 from whynet.models.losses import Loss
 from whynet.models.scores import correct, has_one_label
 from whynet.models.subject import Split, Subject
@@ -38,10 +39,11 @@ class Scores:
 
 @dataclass(frozen=True)
 class State:
-    """The subject, and the scores of its splits once the one round has run."""
+    """The subject; once the one round has run, its scores and how many test rows were seen."""
 
     subject: Subject
     scores: dict[str, Scores]
+    seen: int = 0
 
 
 def start(subject: Subject, seed: int) -> State | NotApplicable:
@@ -55,7 +57,10 @@ def advance(state: State) -> State:
     """Score every example of every split."""
     subject = state.subject
     splits: list[Split] = [s for s in ("train", "test") if getattr(subject, s) is not None]
-    return State(subject, {split: score(subject, split) for split in splits})
+    seen = 0
+    if subject.train is not None and subject.test is not None:
+        seen = seen_rows(subject.test, subject.train)
+    return State(subject, {split: score(subject, split) for split in splits}, seen)
 
 
 def score(subject: Subject, split: Split) -> Scores:
@@ -98,6 +103,9 @@ def read(state: State) -> Measurement:
             )
     if len(scores) == 2:
         quantities |= _gaps(scores["train"], scores["test"])
+        quantities["seen_test_rows"] = Quantity(
+            float(state.seen), unit="count", how="test rows whose inputs are a training row's"
+        )
     return Measurement.of(quantities, coords={"split": list(scores)}, cites=INSTRUMENT.cites)
 
 

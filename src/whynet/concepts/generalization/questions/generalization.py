@@ -30,6 +30,9 @@ QUESTION = Question(
     order=10,
 )
 
+SEEN = 0.01
+"""Share of the test rows that were trained on from which on nothing else is more urgent."""
+
 
 def ask(results: Results) -> Panel:
     """Put the scores on unseen data beside those of cheap models and of the untrained network."""
@@ -42,7 +45,7 @@ def ask(results: Results) -> Panel:
             "no test data were given." if score else "the loss defines no accuracy."
         )
     else:
-        finding = (_finding(results, fit, score),)
+        finding = (_finding(results, fit, score), *_seen(fit, results.facts.test_examples))
         lead = finding[0].numbers.replace("**", "")
     return Panel(
         lead=lead,
@@ -53,8 +56,40 @@ def ask(results: Results) -> Panel:
         assumptions=(
             Assumption("The examples are independent draws of one population", "cannot be checked"),
             Assumption("The test data chose nothing about the network", "cannot be checked"),
+            Assumption(
+                "No test row is a training row",
+                "cannot be checked"
+                if "seen_test_rows" not in fit.names
+                else "met"
+                if fit.estimate("seen_test_rows").value == 0
+                else "not met",
+            ),
         ),
         findings=finding,
+    )
+
+
+def _seen(fit: Measurement, rows: int) -> tuple[Finding, ...]:
+    """Warn where test rows were trained on: their scores say nothing about unseen data."""
+    if "seen_test_rows" not in fit.names or not fit.estimate("seen_test_rows").value:
+        return ()
+    seen = fit.estimate("seen_test_rows")
+    share = seen.value / rows
+    return (
+        Finding(
+            key="seen_test_rows",
+            headline="Some of the test data were trained on.",
+            numbers=f"The inputs of **{int(seen.value):,} of {rows:,}** test rows occur among the "
+            "training rows, entry by entry.",
+            advice="Split again without repeated rows; until then read what is said of unseen "
+            "data as too good.",
+            estimate=seen,
+            label="test rows that were seen",
+            axis=(0.0, float(rows)),
+            importance=0.96 if share > SEEN else 0.5,
+            instrument="fit",
+            regardless=True,
+        ),
     )
 
 
