@@ -93,6 +93,14 @@ def test_small_steps_have_room_and_end_while_the_loss_falls() -> None:
     assert keys(measured, subject) == {"step_size_has_room", "loss_still_falling"}
 
 
+def test_a_record_of_the_two_ends_says_nothing_of_the_last_half() -> None:
+    measured, subject = descent(0.02)
+    ends = Measurement(measured.dataset.isel(step=[0, -1]))
+    assert "loss_still_falling" not in keys(ends, subject)
+    with_a_middle = Measurement(measured.dataset.isel(step=[0, -3, -1]))
+    assert "loss_still_falling" in keys(with_a_middle, subject)
+
+
 def test_the_same_seed_is_the_same_run() -> None:
     measured, subject = descent(0.02)
     norm = float(sum(float((p**2).sum()) for p in subject.parameters.values()) ** 0.5)
