@@ -65,7 +65,9 @@ def test_coverage_of_a_few_hundred_draws(name: str) -> None:
     draws = SLOW.get(name, 200)
     # Three standard deviations of the count, since sixty quantities are judged at once.
     least = 0.95 - 3 * math.sqrt(0.05 * 0.95 / draws)
-    judge(measured(name, torch.float64, range(draws)), least, 1 - 0.9 / draws)
+    # All of 60 draws may well hit; all of 200 hardly.
+    most = 1 - 0.9 / draws if draws >= 200 else 1.0
+    judge(measured(name, torch.float64, range(draws)), least, most)
 
 
 @pytest.mark.parametrize("name", FORMS)
