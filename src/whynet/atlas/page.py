@@ -14,7 +14,7 @@ from whynet.atlas.judging import CLAIM
 from whynet.atlas.registry import load_claim
 from whynet.atlas.tables import STATE
 from whynet.core.citations import bibliography
-from whynet.core.claim import QUESTIONS, Value
+from whynet.core.claim import QUESTION_GROUPS, QUESTIONS, Value
 from whynet.core.estimate import format_interval
 from whynet.core.question import Figure
 from whynet.pages.drawing import draw_figure
@@ -158,8 +158,15 @@ def render_index(rows: Sequence[Row]) -> str:
     sheet, sheet_hash = style()
     states = dict.fromkeys(row.state for row in rows)
     by_question = [
-        {"title": text, "rows": [row for row in rows if key in row.answers]}
-        for key, text in QUESTIONS.items()
+        {
+            "title": title,
+            "groups": [
+                {"title": text, "rows": chosen}
+                for key, text in group.items()
+                if (chosen := [row for row in rows if key in row.answers])
+            ],
+        }
+        for title, group in QUESTION_GROUPS.items()
     ]
     by_concept = [
         {"title": name.replace("_", " "), "rows": [row for row in rows if row.concept == name]}
@@ -174,7 +181,7 @@ def render_index(rows: Sequence[Row]) -> str:
             count=len(rows),
             tally=[(state, sum(row.state == state for row in rows)) for state in states],
             parts_of_index=[
-                {"title": "By question", "groups": [g for g in by_question if g["rows"]]},
+                *(part for part in by_question if part["groups"]),
                 {"title": "By concept", "groups": by_concept},
             ],
         )

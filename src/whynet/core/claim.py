@@ -25,16 +25,33 @@ State = Literal["supported", "refuted", "inconclusive", "not applicable"]
 Scale = Literal["smoke", "small", "full"]
 SCALES: Final[tuple[Scale, ...]] = ("smoke", "small", "full")
 
-QUESTIONS: Final[dict[str, str]] = {
-    "breiman-overfit": "Why don't heavily parametrized networks overfit the data?",
-    "breiman-parameters": "What is the effective number of parameters?",
-    "breiman-minima": "Why doesn't descent end in a poor local minimum?",
-    "breiman-stop": "When should training be stopped?",
-    "capacity": "What can such networks represent, and at which size?",
-    "optimization": "Why does training succeed, and how fast?",
-    "generalization": "Why does what was learned carry over?",
+QUESTION_GROUPS: Final[dict[str, dict[str, str]]] = {
+    "Breiman's four questions (1995)": {
+        "breiman-overfit": "Why don't heavily parametrized networks overfit the data?",
+        "breiman-parameters": "What is the effective number of parameters?",
+        "breiman-minima": "Why doesn't descent end in a poor local minimum?",
+        "breiman-stop": "When should training be stopped?",
+    },
+    "The seven questions (Berner et al. 2021, arXiv:2105.04026)": {
+        "seven-generalization": "Why do overparametrized networks generalize?",
+        "seven-depth": "What does depth buy?",
+        "seven-dimension": "Why does high dimension do no harm?",
+        "seven-optimization": "Why does non-convex training succeed?",
+        "seven-features": "Which features are learned?",
+        "seven-physics": "Why do deep networks suit problems of physics?",
+        "seven-architecture": "How do details of the architecture change the behavior?",
+    },
+    "Capacity, optimization, generalization": {
+        "capacity": "What can such networks represent, and at which size?",
+        "optimization": "Why does training succeed, and how fast?",
+        "generalization": "Why does what was learned carry over?",
+    },
 }
-"""Questions a claim may answer: Breiman's four (1995), and the triad."""
+"""Questions a claim may answer, as the index of verdicts groups them."""
+
+QUESTIONS: Final[dict[str, str]] = {
+    key: text for group in QUESTION_GROUPS.values() for key, text in group.items()
+}
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ the sum over all frequencies that look like k there, those that differ by multip
 """,
     kind="theorem",
     cites=("basri2019", "jacot2018", "rahaman2019", "xu2020"),
-    answers=("breiman-stop", "optimization", "generalization"),
+    answers=("breiman-stop", "optimization", "generalization", "seven-features"),
     assumptions={
         "lazy": "targets are small, so that training hardly moves the kernel",
         "wide": "units cover all directions evenly, as infinitely many would",

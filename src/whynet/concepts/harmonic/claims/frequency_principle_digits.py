@@ -25,7 +25,7 @@ all widths δ of the filter between the 1 % and the 20 % quantile of the distanc
 """,
     kind="phenomenon",
     cites=("xu2020", "rahaman2019"),
-    answers=("breiman-stop", "generalization", "optimization"),
+    answers=("breiman-stop", "generalization", "optimization", "seven-features"),
     assumptions={
         "plain-loss": "the loss weighs the smooth and the rough part of the residual alike",
         "start": "the network computes 0 before training",

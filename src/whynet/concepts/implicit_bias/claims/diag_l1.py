@@ -32,7 +32,7 @@ computed by minimizing the potential, which makes starts visible that training t
 """,
     kind="theorem",
     cites=("woodworth2020", "chou2023", "vaskevicius2019"),
-    answers=("breiman-overfit", "generalization"),
+    answers=("breiman-overfit", "generalization", "seven-generalization", "seven-depth"),
     assumptions={
         "unique": "the solution of least ℓ1 norm is unique, with c < 1",
         "even-start": "all entries of u and v start at the same α",

@@ -33,7 +33,7 @@ sparse interpolator.
 """,
     kind="theorem",
     cites=("woodworth2020", "ghai2020", "chou2023"),
-    answers=("breiman-overfit", "generalization"),
+    answers=("breiman-overfit", "generalization", "seven-generalization"),
     assumptions={
         "overparametrized": "there are at least as many features as rows, and X has full row rank",
         "even-start": "all entries of u and v start at the same α > 0",

@@ -30,7 +30,13 @@ That the network shares this threshold is reported, not proved, at a positive α
 """,
     kind="phenomenon",
     cites=("amelunxen2014", "woodworth2020", "chou2023", "vaskevicius2019"),
-    answers=("breiman-overfit", "generalization", "capacity"),
+    answers=(
+        "breiman-overfit",
+        "generalization",
+        "capacity",
+        "seven-generalization",
+        "seven-dimension",
+    ),
     assumptions={
         "small-start": "α is small against the signal, and all weights start there",
         "deep": "there are at least two layers, so that large entries move faster",

@@ -34,7 +34,7 @@ half the step size, half the drift, and none in the limit.
 """,
     kind="theorem",
     cites=("arora2018", "arora2019", "bah2022"),
-    answers=("optimization",),
+    answers=("optimization", "seven-optimization"),
     assumptions={
         "linear": "nothing stands between the layers",
         "unregularized": "nothing but a loss of W pulls on the weights",

@@ -35,7 +35,7 @@ modes first. The effective rank of W climbs from mode to mode as these curves sa
 """,
     kind="theorem",
     cites=("saxe2014", "arora2019", "chou2024", "roy2007"),
-    answers=("breiman-parameters", "breiman-stop", "optimization"),
+    answers=("breiman-parameters", "breiman-stop", "optimization", "seven-features", "seven-depth"),
     assumptions={
         "identical-start": "all factors start at the same multiple of the identity",
         "semidefinite": "no eigenvalue of M is negative",

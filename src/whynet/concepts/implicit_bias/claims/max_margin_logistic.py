@@ -28,7 +28,7 @@ so that its direction converges to that of the hard-margin support vector machin
 """,
     kind="theorem",
     cites=("soudry2018", "ji2018"),
-    answers=("breiman-overfit", "breiman-stop", "generalization"),
+    answers=("breiman-overfit", "breiman-stop", "generalization", "seven-generalization"),
     assumptions={
         "separable": "a plane through the origin separates the rows",
         "linear": "the predictor is linear in its parameters",

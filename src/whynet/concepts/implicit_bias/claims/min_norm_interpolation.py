@@ -27,7 +27,7 @@ lies in the row space of X, so that what w₀ has outside of it never moves.
 """,
     kind="theorem",
     cites=("zhang2017", "gunasekar2018"),
-    answers=("breiman-overfit", "generalization"),
+    answers=("breiman-overfit", "generalization", "seven-generalization"),
     assumptions={
         "overparametrized": "there are at least as many features as rows, and X has full row rank",
         "span": "every step is a combination of gradients, that lies in the row space of X",

@@ -33,7 +33,13 @@ the weight being how many units bend at c. For W and B uniform up to a and b it 
 """,
     kind="theorem",
     cites=("jin2023",),
-    answers=("breiman-overfit", "generalization", "breiman-stop"),
+    answers=(
+        "breiman-overfit",
+        "generalization",
+        "breiman-stop",
+        "seven-generalization",
+        "seven-physics",
+    ),
     assumptions={
         "independent": "W and B are independent, each with the law of its negative",
         "zero-start": "the network computes 0 before training",

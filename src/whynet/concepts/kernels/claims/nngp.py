@@ -31,7 +31,7 @@ width, (1 + 5/m)^L times that of a Gaussian.
 """,
     kind="theorem",
     cites=("lee2018", "matthews2018"),
-    answers=("generalization", "breiman-overfit"),
+    answers=("generalization", "breiman-overfit", "seven-generalization"),
     assumptions={
         "wide": "there are many units in every hidden layer",
         "finite-variance": "the entries of the weights are independent and have a variance",

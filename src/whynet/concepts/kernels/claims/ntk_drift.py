@@ -30,7 +30,7 @@ the second because a share of about m^(−1/2) of the units changes sign on some
 """,
     kind="theorem",
     cites=("jacot2018", "chizat2019", "lee2019"),
-    answers=("optimization", "breiman-minima", "breiman-parameters"),
+    answers=("optimization", "breiman-minima", "breiman-parameters", "seven-optimization"),
     assumptions={
         "scaling": "the sum over units is divided by the root of the width",
         "fixed-time": "the number of steps does not grow with the width",

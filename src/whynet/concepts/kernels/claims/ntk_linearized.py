@@ -31,7 +31,13 @@ on points that were not trained on as well.
 """,
     kind="theorem",
     cites=("lee2019", "jacot2018", "chizat2019"),
-    answers=("optimization", "generalization", "breiman-minima"),
+    answers=(
+        "optimization",
+        "generalization",
+        "breiman-minima",
+        "seven-optimization",
+        "seven-generalization",
+    ),
     assumptions={
         "scaling": "the sum over units is divided by the root of the width",
         "wide": "there are many units",

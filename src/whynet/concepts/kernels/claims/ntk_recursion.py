@@ -31,7 +31,7 @@ tends to a kernel Θ that no longer depends on the draw, and deviates from it by
 """,
     kind="theorem",
     cites=("jacot2018", "lee2018"),
-    answers=("optimization", "breiman-overfit"),
+    answers=("optimization", "breiman-overfit", "seven-architecture"),
     assumptions={
         "finite-variance": "the entries of the weights are independent and have a variance",
         "parametrization": "the factors 1/√fan stand outside the trained weights",
