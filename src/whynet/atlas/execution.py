@@ -139,7 +139,7 @@ class _Sweep:
 
     def __post_init__(self) -> None:
         self.all = frozenset(cell.key for group in self.groups for cell in group.cells)
-        self.undefined: tuple[str, ...] = getattr(self.entry.metadata, "undefined", ())
+        self.undefined = self.entry.metadata.undefined
         self.on_disk = len(self.all & self.settled)
 
     def told(self, what: str) -> None:

@@ -43,15 +43,16 @@ so that its direction converges to that of the hard-margin support vector machin
                   choices=("linear", "diagonal")),
     ),
     presets={
-        "smoke": {"rows": (20,), "features": (5,), "start": (0.0,), "seeds": (3,)},
-        "small": {"rows": (30,), "features": (5,), "start": (0.0, 0.5), "seeds": (10,)},
-        "full": {"rows": (200,), "features": (50,), "start": (0.0, 0.5),
+        "smoke": {"rows": (10,), "features": (15,), "start": (0.0,), "seeds": (3,)},
+        "small": {"rows": (12,), "features": (20,), "start": (0.0, 0.5), "seeds": (10,)},
+        "full": {"rows": (50,), "features": (100,), "start": (0.0, 0.5),
                  "tail": ("logistic", "exponential"), "seeds": (20,)},
     },
     controls=(
         Control("diagonal", "linear", "model", "diagonal",
                 "Parametrized as u² − v², the same linear functions grow along the direction of "
-                "largest margin in another norm."),
+                "largest margin in another norm; with fewer rows than features, support vectors "
+                "leave room for the two to differ."),
     ),
     shape=("rows", "features", "tail", "model"),
     group=64,

@@ -61,6 +61,7 @@ width, (1 + 5/m)^L times that of a Gaussian.
                 "Weights with 1.5 degrees of freedom have no variance, and their sums tend to a "
                 "law that is not Gaussian."),
     ),
+    undefined=("fourth",),
     shape=("depth", "width", "networks"),
     group=16,
     cost="about 15 s",
