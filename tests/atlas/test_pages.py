@@ -203,3 +203,22 @@ def test_a_users_own_claim_is_read_and_not_run(tmp_path: Path) -> None:
     assert set(PARTS) == {"Parameter", "Control"}
     with pytest.raises(InputError, match="literal arguments"):
         find_claim(f"{file}:NOTHING")
+
+
+def test_exit_codes_say_how_a_run_ended(capsys: pytest.CaptureFixture[str]) -> None:
+    import dataclasses
+    from argparse import Namespace
+
+    from whynet.atlas.execution import INTERRUPTED, LOST
+    from whynet.cli.atlas_run import _code
+
+    record = claim(NAME).run("smoke", steps=50, seeds=2, controls=False)
+    asked = Namespace(expect=None, out="out")
+    assert _code([record], asked) == 0
+    assert _code([dataclasses.replace(record, failed={"key": "no luck"})], asked) == 3
+    assert "1 cells failed" in capsys.readouterr().err
+    assert _code([dataclasses.replace(record, stopped=LOST)], asked) == 3
+    assert "the same command goes on" in capsys.readouterr().err
+    assert _code([dataclasses.replace(record, stopped=INTERRUPTED)], asked) == 130
+    assert "Again: whynet atlas run" in capsys.readouterr().err
+    assert _code([record], Namespace(expect="supported", out="out")) == 1

@@ -135,7 +135,11 @@ def _code(records: list[Record], arguments: argparse.Namespace) -> int:
     if other:
         say(f"not {arguments.expect}: {', '.join(other)}")
         return main.CONDITION
-    failed = [record.entry.id for record in records if record.failed]
-    if failed:
-        say(f"cells failed in: {', '.join(failed)}")
-    return main.PARTLY if failed else main.DONE
+    for record in records:
+        if record.failed:
+            say(f"{len(record.failed):,} cells failed in {record.entry.id}; its page says why")
+        if record.stopped:
+            say(f"{record.entry.id} was not run to its end ({record.stopped}); the same command "
+                "goes on")  # fmt: skip
+    partly = any(record.failed or record.stopped for record in records)
+    return main.PARTLY if partly else main.DONE
