@@ -68,6 +68,11 @@ def test_a_training_that_fails_is_said_where_it_is_run(shell: Shell, name: str) 
     assert re.search(pattern.split(" .line")[0], page)
 
 
+# What PyTorch's loader does with the connection to a worker that died is not ours.
+@pytest.mark.filterwarnings(
+    "ignore:Exception ignored in.*_MultiProcessingDataLoaderIter"
+    ":pytest.PytestUnraisableExceptionWarning"
+)
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
 def test_a_mistake_is_refused(shell: Shell, mistake: Mistake) -> None:
     if mistake.prepare:
