@@ -133,9 +133,6 @@ def test_what_a_manifest_says_was_reached_is_what_runs_again() -> None:
     assert again.reached == {view: tuple(names) for view, names in kept.items()}
 
 
-BUILT_IN = {"target": "breast-cancer-mlp", "only": ("fit",)}
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from whynet.examination.folder import save
