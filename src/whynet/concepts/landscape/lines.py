@@ -98,7 +98,8 @@ def along(subject: Subject, other: nn.Module, rows: Rows) -> Line:
         with torch.no_grad():
             for name, parameter in work.module.named_parameters():
                 first = ours[name].detach()
-                parameter.copy_(first + share * (theirs[name].detach().to(first) - first))
+                # lerp ends at exactly the other network, however far apart their weights are.
+                parameter.copy_(torch.lerp(first, theirs[name].detach().to(first), share))
         if resets:
             recalibrate(work.module, lambda: _batches(work, rows.reset))
         loss, right = _judged(work, rows.train)
