@@ -188,7 +188,7 @@ FILES = (
     Mistake("out is the root", (*own()[:-1], "/"), "--out", "found"),
     Mistake("out is a dangling link", (*own()[:-1], "link/x"), "--out", "wanted", lambda: Path("link").symlink_to("link")),
     Mistake("out too long", (*own()[:-1], "x" * 300), "--out", "wanted a place to write to"),
-    Mistake("verify nothing", ("verify", "nowhere"), "PATH", "no folder; wanted an examination's folder"),
+    Mistake("verify nothing", ("verify", "nowhere"), "PATH", "no folder; wanted the folder of an examination"),
     Mistake("verify another folder", ("verify", "."), "PATH", "without manifest.toml"),
     Mistake("cite nothing", ("cite", "nowhere"), "WHAT", "'nowhere'; wanted"),
     Mistake("cite another folder", ("cite", "."), "PATH", "results.zarr", code=4),

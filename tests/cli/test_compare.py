@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import zarr
 from safetensors.torch import load_file, save_file
 from tests.cli.own import OWN, Shell
 
@@ -103,7 +104,22 @@ def test_a_folder_of_a_comparison_and_one_of_an_examination_replace_no_other(she
     shell.good(*PAIR, "--quiet", "--out", "out")
     shell.good(*PAIR, "--quiet", "--out", "out")
     assert shell("examine", *OWN, "--only", "fit", "--out", "out") == 2
-    assert shell("verify", "out", OWN[0]) == 2
     shell.good("examine", *OWN, "--only", "fit", "--out", "report", "--quiet")
     assert shell(*PAIR, "--out", "report") == 2
     assert "one that a comparison wrote" in shell.err
+
+
+def test_verify_reads_both_networks_again(shell: Shell) -> None:
+    shell.good(*PAIR, "--quiet", "--out", "out")
+    printed = json.loads(shell.good("verify", "out", OWN[0], "--json"))
+    assert {row["name"] for row in printed} == {"comparison", "A.fit", "B.fit"}
+    assert all(row["stands"] and row["largest"] == 0.0 and row["entries"] for row in printed)
+    assert shell("verify", "out") == 2
+    assert "TARGET: found nothing, though the recorded one is code" in shell.err
+    store = zarr.open_group("out/results.zarr", mode="r+")
+    for name in ("churn", "churn_low", "churn_high"):
+        array = store[f"trained/comparison/{name}"]
+        assert isinstance(array, zarr.Array)
+        array[...] = 0.5
+    assert shell("verify", "out", OWN[0]) == 1
+    assert "moved: churn" in shell.out

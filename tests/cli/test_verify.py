@@ -21,7 +21,7 @@ def test_a_fresh_folder_stands_and_so_does_a_moved_one(finished: Shell) -> None:
     Path("elsewhere").mkdir()
     shutil.move("out", "elsewhere/report")
     printed = json.loads(finished.good("verify", "elsewhere/report", OWN[0], "--json"))
-    assert [(row["instrument"], row["stands"], row["largest"]) for row in printed] == [
+    assert [(row["name"], row["stands"], row["largest"]) for row in printed] == [
         ("fit", True, 0.0), ("fit, at initialization", True, 0.0),
     ]  # fmt: skip
     assert finished.good(*("verify", "elsewhere/report", OWN[0]), "--quiet") == ""

@@ -149,7 +149,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_references_are_verified_from_kept_weights(folder: Path) -> None:
     assert read_manifest(folder).seeds == 1
-    results = {r.instrument: r for r in verify(folder, announce=lambda message: None)}
+    results = {r.name: r for r in verify(folder, announce=lambda message: None)}
     assert results.keys() == {
         "fit", "fit, at initialization", "fit, seed 1", "fit, shuffled labels",
     }  # fmt: skip

@@ -39,7 +39,7 @@ def test_an_examination_made_in_python_asks_for_its_target(place: Path) -> None:
     results = verify(
         place, target="model.py:build", train="train.npz", test="test.npz", announce=told.append
     )
-    assert [(r.instrument, r.stands, r.largest) for r in results] == [("fit", True, 0.0)]
+    assert [(r.name, r.stands, r.largest) for r in results] == [("fit", True, 0.0)]
     assert results[0].entries == 7 and told == ["running code from model.py"]
     with pytest.raises(InputError, match="--train: found content of SHA-256"):
         verify(place, target="model.py:build", train="test.npz", test="test.npz", announce=silent)
@@ -87,7 +87,7 @@ def test_another_network_in_the_code_moves_the_numbers(place: Path) -> None:
 
 def test_no_folder_no_verification(tmp_path: Path) -> None:
     for path in (tmp_path / "nowhere", tmp_path):
-        with pytest.raises(InputError, match="wanted an examination's folder"):
+        with pytest.raises(InputError, match="wanted the folder of an examination"):
             verify(path, announce=silent)
     (tmp_path / "manifest.toml").write_text('target = "digits-mlp"', encoding="utf-8")
     with pytest.raises(StoreError, match=r"without weights\.safetensors"):

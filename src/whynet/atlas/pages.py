@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from whynet.atlas.journal import Identity, Journal
 from whynet.atlas.judging import CLAIM, verdict_of
 from whynet.atlas.page import Row, render_claim, render_index
-from whynet.atlas.registry import claims, load_claim
+from whynet.atlas.registry import ClaimEntry, claims, load_claim
 from whynet.atlas.run import Record, tables_of
 from whynet.core.claim import Grid, Value
 from whynet.core.errors import InputError, StoreError
@@ -82,13 +83,10 @@ def write_pages(folder: Path) -> Path:
 
 
 def _row(store: Path, folder: Path) -> Row:
-    content = _read(store / RUN)
+    content = read_run(store / RUN)
     entry = claims().get(content["claim"])
     if entry is not None and content["source"] is None:
-        grids = {
-            name: Grid(entry.id, entry.metadata.version, _axes(grid["axes"]), int(grid["seeds"]))
-            for name, grid in content["grids"].items()
-        }
+        grids = grids_in(content, entry)
         with Journal.open(
             store, Identity(entry.id, entry.metadata.version, None), driver=False
         ) as journal:
@@ -97,7 +95,7 @@ def _row(store: Path, folder: Path) -> Row:
         verdict = verdict_of(load_claim(entry.reference), entry.metadata, tables)
         record = Record(entry, grids, tables, verdict, failed, store)
         keep(record, store)
-        content = _read(store / RUN)
+        content = read_run(store / RUN)
     return Row(
         content["claim"],
         content["title"],
@@ -109,19 +107,34 @@ def _row(store: Path, folder: Path) -> Row:
     )
 
 
+def grids_in(content: Mapping[str, Any], entry: ClaimEntry) -> dict[str, Grid]:
+    """Return the grids of a `run.json`: variant (`""` for the claim) to grid."""
+    return {
+        name: Grid(entry.id, entry.metadata.version, _axes(grid["axes"]), int(grid["seeds"]))
+        for name, grid in content["grids"].items()
+    }
+
+
 def _axes(axes: dict[str, list[Value]]) -> dict[str, tuple[Value, ...]]:
     return {name: tuple(values) for name, values in axes.items()}
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Read a `run.json` that may come from anyone."""
+def read_run(path: Path, argument: str = "DIR") -> dict[str, Any]:
+    """Read a `run.json` that may come from anyone.
+
+    Raises:
+        StoreError: it is damaged, or of a newer version; the sentence calls it `argument`.
+
+    """
     wanted = "the file as `whynet atlas run` wrote it"
     try:
         if path.stat().st_size > MOST_BYTES:
-            raise StoreError("DIR", f"a {RUN} of more than 16 MiB", wanted)
+            raise StoreError(argument, f"a {RUN} of more than 16 MiB", wanted)
         content = json.loads(path.read_text(encoding="utf-8"))
         if int(str(content["schema_version"]).split(".")[0]) > 1:
-            raise StoreError("DIR", f"{RUN} of version {content['schema_version']}", "at most 1.x")
+            raise StoreError(
+                argument, f"{RUN} of version {content['schema_version']}", "at most 1.x"
+            )
         texts = [content[name] for name in ("claim", "concept", "title", "state", "sentence")]
         grids = content["grids"]
         sound = all(isinstance(t, str) for t in texts) and content["state"] in STATES
@@ -136,5 +149,5 @@ def _read(path: Path) -> dict[str, Any]:
         raise
     except (OSError, ValueError, TypeError, KeyError, RecursionError, AttributeError) as error:
         found = f"{path.parent.name}/{RUN} that cannot be read ({type(error).__name__})"
-        raise StoreError("DIR", found, wanted) from error
+        raise StoreError(argument, found, wanted) from error
     return dict(content)

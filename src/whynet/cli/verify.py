@@ -1,4 +1,4 @@
-"""`whynet verify PATH`: every number of a report, recomputed."""
+"""`whynet verify PATH`: every number of a report or of the atlas, recomputed."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING
 from whynet.cli.parser import add_output_options
 
 if TYPE_CHECKING:
-    from whynet.examination.verification import Recomputed
+    from whynet.core.recomputed import Recomputed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
-    parser.add_argument("path", metavar="PATH", help="folder of an examination")
     parser.add_argument(
-        "target", metavar="TARGET", nargs="?", help="the network, where it is code: file.py:name"
+        "path", metavar="PATH", help="folder of an examination, a comparison or the atlas"
+    )
+    parser.add_argument(
+        "target",
+        metavar="TARGET",
+        nargs="?",
+        help="the network, where it is code: file.py:name; or the claim, my_claim.py:CLAIM",
     )
     for name in ("train", "test", "loss"):
         parser.add_argument(f"--{name}", metavar="…", help=f"{name}, where it is code or moved")
@@ -51,9 +56,9 @@ def run(arguments: argparse.Namespace) -> int:
         print_json([{**vars(result), "stands": result.stands} for result in results])
     elif not arguments.quiet:
         print_table(
-            ("instrument", "numbers", "largest move, relative", "verdict"),
+            ("what", "numbers", "largest move, relative", "verdict"),
             (
-                (result.instrument, str(result.entries), f"{result.largest:.1e}", _verdict(result))
+                (result.name, str(result.entries), f"{result.largest:.1e}", _verdict(result))
                 for result in results
             ),
         )

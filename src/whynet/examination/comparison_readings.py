@@ -8,10 +8,10 @@ import numpy as np
 
 from whynet.core.estimate import Estimate
 from whynet.core.measurement import Measurement
+from whynet.core.recomputed import ROUND_OFF
 from whynet.examination.comparison_functions import Flip
 from whynet.examination.schedule import Outcome
 from whynet.examination.summary import entries
-from whynet.examination.verification import ROUND_OFF
 
 
 @dataclass(frozen=True)

@@ -310,24 +310,25 @@ def _plain(dataset: xr.Dataset) -> xr.Dataset:
     return dataset.assign_coords(texts) if texts else dataset
 
 
-def read_manifest(path: Path) -> Request:
+def read_manifest(path: Path, name: str = MANIFEST) -> Request:
     """Read what a run was asked from its folder.
 
     Raises:
-        InputError: the path is no folder of an examination.
+        InputError: the path is no folder of a run.
         StoreError: its manifest is damaged, or of a newer major version.
 
     """
+    wanted = "the folder of an examination, of a comparison, or of the atlas"
     if not path.is_dir():
-        raise InputError("PATH", f"{str(path)!r}, which is no folder", "an examination's folder")
-    if not (path / MANIFEST).is_file():
-        raise InputError("PATH", f"{str(path)!r} without {MANIFEST}", "an examination's folder")
+        raise InputError("PATH", f"{str(path)!r}, which is no folder", wanted)
+    if not (path / name).is_file():
+        raise InputError("PATH", f"{str(path)!r} without {name}", wanted)
     try:
-        request = Request(**read_toml(path / MANIFEST, "PATH"))
+        request = Request(**read_toml(path / name, "PATH"))
         check_values(request)
         return request
     except StoreError:
         raise
     except InputError as error:
-        name = "" if error.argument == "PATH" else f"{error.argument} = "
-        raise StoreError("PATH", f"in {MANIFEST} {name}{error.found}", error.wanted) from error
+        about = "" if error.argument == "PATH" else f"{error.argument} = "
+        raise StoreError("PATH", f"in {name} {about}{error.found}", error.wanted) from error

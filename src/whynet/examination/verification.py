@@ -1,25 +1,33 @@
-"""Running the receipts: every number of a report recomputed and put beside the recorded one."""
+"""Running the receipts: every number of a folder recomputed and put beside the recorded one."""
 
 from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from whynet.atlas.verification import is_atlas, verify_atlas
 from whynet.concepts.measuring import measure
 from whynet.concepts.registry import instruments
 from whynet.core.comparison import compare
 from whynet.core.errors import InputError, StoreError
 from whynet.core.measurement import Measurement
+from whynet.core.outcome import Failed, NotApplicable
 from whynet.core.plain_text import printable
+from whynet.core.recomputed import ROUND_OFF, Recomputed
+from whynet.examination.comparison import compare as compare_networks
+from whynet.examination.comparison_folder import HASHED as HASHED_OF_COMPARISON
+from whynet.examination.comparison_folder import MANIFEST as COMPARISON_MANIFEST
+from whynet.examination.comparison_folder import OTHER_WEIGHTS, load_pair
 from whynet.examination.folder import (
     HASHED,
     INITIAL_WEIGHTS,
+    MANIFEST,
     REFERENCE_ROLE,
     REFERENCES,
     RESULTS,
@@ -40,34 +48,10 @@ from whynet.models.subject import Subject
 Array = np.ndarray[Any, Any]
 Bounds = tuple[Any, Any]
 
-ROUND_OFF = {"float32": 1e-3, "float64": 1e-7}
-"""Declared relative round-off of a recomputed number, by precision; half of iterated float32
-arithmetic is lost on ill-conditioned sums, and another machine sums in another order."""
+UNKNOWN = "this whynet has no such instrument, or the manifest has no rounds of it"
 
-
-@dataclass(frozen=True)
-class Recomputed:
-    """One instrument's numbers, recomputed and compared.
-
-    Attributes:
-        instrument: its id.
-        entries: how many numbers were compared.
-        moved: names of the quantities of which an entry left its recorded interval.
-        largest: largest move, relative to the size of the number.
-        reason: why it could not be recomputed; empty where it could.
-
-    """
-
-    instrument: str
-    entries: int
-    moved: tuple[str, ...]
-    largest: float
-    reason: str = ""
-
-    @property
-    def stands(self) -> bool:
-        """Whether everything was recomputed within its interval and round-off."""
-        return not self.moved and not self.reason
+Given = dict[str, str | None]
+Progress = Callable[[str, int, int], None]
 
 
 def say_on_stderr(message: str) -> None:
@@ -86,17 +70,19 @@ def verify(
     announce: Announce = say_on_stderr,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> tuple[Recomputed, ...]:
-    """Recompute every number of an examination's folder without reading its results first.
+    """Recompute every number of a folder without reading its results first.
 
-    The numbers of the network before training are recomputed where the folder has them. Report,
-    summary and weights must be the files whose hashes the manifest holds.
+    Of an examination or a comparison: the numbers of reference networks are recomputed where the
+    folder has their weights. Report, summary and weights must be the files whose hashes the
+    manifest holds. Of the atlas: every finished cell is run again, and the verdict must be the
+    recorded one.
 
     Code named in the folder is never run: a target, data or a loss that are code must be named
     again by the caller, and their hashes must be the recorded ones.
 
     Args:
-        path: folder of an examination.
-        target: the network's reference, where it is code.
+        path: folder of an examination, of a comparison, of the atlas or of one of its claims.
+        target: the network's reference, where it is code; the claim of a user's file.
         train: training data, where they are code or lie elsewhere now.
         test: test data, likewise.
         loss: the loss, where it is code.
@@ -105,7 +91,7 @@ def verify(
         progress: told what runs next, how many are done and how many there are.
 
     Returns:
-        One entry for every recorded instrument.
+        One entry for every recorded instrument, or for every claim and each of its controls.
 
     Raises:
         InputError: no such folder, or code that must be named was not.
@@ -113,8 +99,60 @@ def verify(
 
     """
     folder = Path(path)
-    given = {"target": target, "train": train, "test": test, "loss": loss}
-    request = _request(folder, **given, train_with=train_with)
+    given = {"target": target, "train": train, "test": test, "loss": loss, "train_with": train_with}
+    if is_atlas(folder):
+        return _of_atlas(folder, given, announce, progress)
+    if (folder / COMPARISON_MANIFEST).is_file():
+        return _of_comparison(folder, given, announce, progress)
+    return _of_examination(folder, given, announce, progress)
+
+
+def _of_atlas(
+    folder: Path, given: Given, announce: Announce, progress: Progress | None
+) -> tuple[Recomputed, ...]:
+    for role, value in given.items():
+        if role != "target" and value is not None:
+            raise InputError(option(role), repr(value), "no data: a claim has its own")
+    return verify_atlas(folder, target=given["target"], announce=announce, progress=progress)
+
+
+def _of_comparison(
+    folder: Path, given: Given, announce: Announce, progress: Progress | None
+) -> tuple[Recomputed, ...]:
+    """Load both networks from the folder and compare them again, all readings included."""
+    request = _request(folder, COMPARISON_MANIFEST, HASHED_OF_COMPARISON, given)
+    pair = load_pair(replace(request, only=()), str(folder / OTHER_WEIGHTS), announce=announce)
+    with pair.computing():
+        again = compare_networks(
+            pair.first.subject,
+            pair.other,
+            readings=request.only,
+            seed=request.seed,
+            progress=progress,
+        ).report.outcomes
+    recorded = read_results(folder)
+    round_off = ROUND_OFF[str(pair.first.subject.dtype).removeprefix("torch.")]
+    found: dict[str, Measurement | str] = {
+        name: outcome if isinstance(outcome, Measurement) else _why(outcome)
+        for name, outcome in again.items()
+        if name in recorded or isinstance(outcome, Measurement)
+    }
+    return tuple(
+        _held(name, found.get(name, UNKNOWN), recorded[name], round_off)
+        if name in recorded
+        else Recomputed(name, 0, (), 0.0, "there are no recorded numbers of it")
+        for name in (*found, *sorted(recorded.keys() - found.keys()))
+    )
+
+
+def _why(outcome: NotApplicable | Failed) -> str:
+    return outcome.reason if isinstance(outcome, NotApplicable) else outcome.error
+
+
+def _of_examination(
+    folder: Path, given: Given, announce: Announce, progress: Progress | None
+) -> tuple[Recomputed, ...]:
+    request = _request(folder, MANIFEST, HASHED, given)
     names = _recomputable(request)
     loaded = load_subject(request, announce=announce)
     found: dict[str, Measurement | str] = {}
@@ -148,9 +186,8 @@ def _compared(
     for name in found:
         if name not in recorded:
             raise StoreError("PATH", f"no recorded numbers of {name!r}", "the folder as written")
-    unknown = "this whynet has no such instrument, or the manifest has no rounds of it"
     results = [
-        _held(name, found.get(name, unknown), recorded[name], round_off)
+        _held(name, found.get(name, UNKNOWN), recorded[name], round_off)
         for name in (*found, *sorted(recorded.keys() - found.keys()))
     ]
     for view in read_views(folder):
@@ -158,7 +195,7 @@ def _compared(
             continue
         reference = _reference(folder, subject, view)
         for name, before in sorted(read_results(folder, view).items()):
-            again: Measurement | str = reference if isinstance(reference, str) else unknown
+            again: Measurement | str = reference if isinstance(reference, str) else UNKNOWN
             if isinstance(reference, Subject) and name in instruments():
                 again = _measured(name, reference, 1, seed)
             results.append(_held(f"{name}, {view_name(view)}", again, before, round_off))
@@ -191,9 +228,9 @@ def _measured(name: str, subject: Subject, rounds: int, seed: int) -> Measuremen
     return outcome if isinstance(outcome, Measurement) else outcome.reason
 
 
-def _request(folder: Path, **given: str | None) -> Request:
+def _request(folder: Path, manifest: str, hashed: Mapping[str, str], given: Given) -> Request:
     """Rebuild the request of a folder; code comes from the caller alone."""
-    recorded = read_manifest(folder)
+    recorded = read_manifest(folder, manifest)
     changes: dict[str, str | None] = {}
     for role, value in given.items():
         old = getattr(recorded, role)
@@ -209,27 +246,28 @@ def _request(folder: Path, **given: str | None) -> Request:
         raise InputError(
             "TARGET", "an examination made in Python", "the network's reference, file.py:name"
         )
-    _check_files(folder, recorded)
-    kept = recorded.sha256
-    changes["weights"] = str(folder / WEIGHTS)
-    changes["init_weights"] = (
-        str(folder / INITIAL_WEIGHTS) if "examined_initial_weights" in kept else None
-    )
+    _check_files(folder, recorded, hashed)
     # The weights are those of the folder now, and were just checked.
+    ours = {*hashed, "weights", "other_weights"}
+    changes["weights"] = str(folder / WEIGHTS)
+    if manifest == MANIFEST:
+        there = "examined_initial_weights" in recorded.sha256
+        changes["init_weights"] = str(folder / INITIAL_WEIGHTS) if there else None
+        ours.add("init_weights")
     hashes = {
         role: digest
-        for role, digest in kept.items()
-        if role not in (*HASHED, "weights", "init_weights") and not role.startswith(REFERENCE_ROLE)
+        for role, digest in recorded.sha256.items()
+        if role not in ours and not role.startswith(REFERENCE_ROLE)
     }
     return replace(recorded, **changes, sha256=hashes)  # type: ignore[arg-type]
 
 
-def _check_files(folder: Path, recorded: Request) -> None:
+def _check_files(folder: Path, recorded: Request, hashed: Mapping[str, str]) -> None:
     """Refuse a folder of which something is gone or was changed."""
-    roles = {"examined_weights", "report", "summary", *recorded.sha256} & set(HASHED)
+    always = {*hashed} - {"examined_initial_weights"}
     wanted = "the folder as it was written"
-    for role in sorted(roles):
-        name = HASHED[role]
+    for role in sorted({*always, *recorded.sha256} & {*hashed}):
+        name = hashed[role]
         if not (folder / name).is_file():
             raise StoreError("PATH", f"a folder without {name}", wanted)
         if recorded.sha256.get(role) != file_hash(folder / name):
