@@ -19,7 +19,7 @@ examine: .make/ready  ## train a small network on handwritten digits and examine
 	$(BIN)/whynet examine digits-mlp --out out/digits
 
 test: .make/ready-to-test  ## lint, format, types, layers, docs and fast tests
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m "not system and not endurance"
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal -m "not system and not endurance"
 
 test-system: .make/ready-to-test  ## tests that need Debian packages, see .ci/run
 	$(ONE_THREAD) $(BIN)/python -m pytest -m "system and not endurance"

@@ -86,8 +86,8 @@ def test_a_stopped_member_keeps_its_bits_whatever_the_others_do(dtype, batch):
         stop = Below("loss", thresholds, every=1)
         return train(parameters, inputs, targets, sgd, steps=steps, stop=stop, **options)
 
-    long, short = until(3000), until(700)
-    assert long.state[1] == "out of steps" and long.steps[1] == 3000
+    long, short = until(1500), until(700)
+    assert long.state[1] == "out of steps" and long.steps[1] == 1500
     stopped = [n for n in range(6) if short.state[n] == "converged"]
     assert len(stopped) >= 3 and len({int(short.steps[n]) for n in stopped}) == len(stopped)
     for number in stopped:

@@ -21,7 +21,7 @@ from whynet.models.retraining import Trainer
 from whynet.models.subject import Subject
 from whynet.testing.learning_forms import RATE, STEPS, build, curve, train, trained_again
 
-DRAWS = 200
+DRAWS = 100
 FACTORS = {
     "step size ×¼": {"rate": 0.25},
     "step size ×4": {"rate": 4.0},

@@ -28,7 +28,7 @@ from whynet.models.retraining import Trainer
 from whynet.models.subject import Subject
 from whynet.testing.learning_forms import ROWS, curve, trained_again
 
-DRAWS = 200
+DRAWS = 80
 
 
 def found(subject: Subject, **options: int) -> Measurement:
@@ -77,7 +77,7 @@ def entry(measured: Measurement, key: tuple[str, str, float | None]) -> Any:
 
 @pytest.mark.parametrize("key", TRUTHS, ids=str)
 def test_the_known_curve_is_covered(key: tuple[str, str, float | None]) -> None:
-    """Three seeds, whose scatter is skewed here: 93 %, less the noise of 200 draws."""
+    """Three seeds, whose scatter is skewed here: 93 %, less the noise of the draws."""
     hits = [(e := entry(m, key)).low <= TRUTHS[key] <= e.high for m in draws()]
     assert np.mean(hits) >= 0.93 - 3 * (0.93 * 0.07 / DRAWS) ** 0.5
 
