@@ -1,5 +1,7 @@
 """Every operation that exact geometry promises, read from the trace and held against itself."""
 
+# ruff: noqa: E501 - a row is a line
+
 from __future__ import annotations
 
 import re
