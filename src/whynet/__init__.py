@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from whynet.concepts import regions as regions
     from whynet.atlas.run import claim as claim
     from whynet.concepts.measuring import measure as measure
     from whynet.core.errors import InputError as InputError
@@ -50,13 +51,18 @@ _HOMES = {
     "StoreError": "whynet.core.errors",
 }
 
-__all__ = [*_HOMES, "__version__"]
+_CONCEPTS = {"regions": "whynet.concepts.regions"}
+
+__all__ = [*_HOMES, *_CONCEPTS, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name in _CONCEPTS:
+        value = importlib.import_module(_CONCEPTS[name])
+    elif name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+    else:
         raise AttributeError(f"module 'whynet' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from types import FunctionType
+from types import FunctionType, ModuleType
 
 import whynet
 
@@ -25,6 +25,7 @@ KINDS: dict[str, type] = {
     "Failed": type,
     "InputError": type,
     "StoreError": type,
+    "regions": ModuleType,
     "__version__": str,
 }
 

@@ -123,7 +123,7 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     "moving level": (Forward(lambda _, x: x.clamp(min=x[:, :1])), "a level that depends on"),
     "random": (Forward(lambda _, x: x + torch.randn(4)), "drawn at random"),
     "cubic": (nn.Sequential(nn.Unflatten(1, (1, 2, 2)), nn.Upsample(4, mode="bicubic")), "cubic"),
-    "max and place": (Forward(lambda _, x: torch.max(x, 1)[0]), "amax or amin is read"),
+    "max of all": (Forward(lambda _, x: x - torch.max(x)), "largest over the examples of a batch"),
 }
 
 

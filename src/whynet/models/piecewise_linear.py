@@ -135,6 +135,13 @@ class _Live:
     probes: tuple[Value, ...]
 
 
+@dataclass(frozen=True)
+class _ValuesAndPlaces:
+    """What a maximum along an axis returns; only the values are piecewise linear."""
+
+    values: _Live
+
+
 def piecewise_linear_graph(
     module: nn.Module, example_input: Tensor
 ) -> PiecewiseLinearGraph | NotApplicable:
@@ -233,11 +240,15 @@ class _Reader:
             )
 
     def _call(self, node: fx.Node) -> None:
+        if self._takes_apart(node):
+            return
         inputs: list[_Live] = []
         module = self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
 
         def resolve(argument: fx.Node) -> Any:
             value = self.known[argument]
+            if isinstance(value, _ValuesAndPlaces):
+                raise RefusedError(f"{describe(node)} on maxima with their places; take `.values`")
             if not isinstance(value, _Live):
                 return value
             inputs.append(value)
@@ -269,9 +280,22 @@ class _Reader:
             raise RefusedError(f"{describe(node, module)}, which moves or merges the batch axis")
         value = _Live(len(self.live), made)
         self.live.append(value)
-        self.known[node] = value
+        pair = name in ("max", "min") and not isinstance(call.run(probes[0]), Tensor)
+        self.known[node] = _ValuesAndPlaces(value) if pair else value
         indices = tuple(value.index for value in inputs)
         self.steps.append((describe(node, module), indices, value.index, operation))
+
+    def _takes_apart(self, node: fx.Node) -> bool:
+        """Read `.values` or `[0]` of a maximum along an axis."""
+        first = node.args[0] if node.args else None
+        held = self.known.get(first) if isinstance(first, fx.Node) else None
+        taken = node.op == "call_function" and node.target in (operator.getitem, getattr)
+        if not taken or not isinstance(held, _ValuesAndPlaces):
+            return False
+        if node.args[1] not in (0, "values"):
+            raise RefusedError(f"{describe(node)} for the places of maxima, which jump")
+        self.known[node] = held.values
+        return True
 
     def _constant(self, node: fx.Node, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if node.target is not operator.getitem and _mentions_size((args, kwargs)):

@@ -95,11 +95,17 @@ def clamp(*names: str) -> Handler:
 
 
 def extreme_of_two(sign: int) -> Handler:
-    """Make the handler of the maximum (sign 1) or minimum (-1) of two tensors."""
+    """Make the handler of the maximum (sign 1) or minimum (-1) of two tensors.
+
+    `torch.max` and `torch.min` are also called along an axis, where they return the extremes
+    with their places: then the operation gives the extremes, and the reader takes them apart.
+    """
 
     def handler(call: Call) -> Operation | str:
         if len(call.args) != 2 or call.kwargs or not _both_tensors(call):
-            return "returns the largest along an axis together with its place; amax or amin is read"
+            if call.argument(1, "dim") is None:
+                return "takes the largest over the examples of a batch"
+            return extreme_of_axis(sign)(call)
 
         def gather(values: Sequence[Value]) -> Tensor:
             both: tuple[Tensor, Tensor] = fill(call.args, values)
@@ -143,7 +149,10 @@ def extreme_of_axis(sign: int) -> Handler:
         def spread(squares: Sequence[Value]) -> Tensor:
             return torch.amax(squares[0], dim=dims, keepdim=keep)
 
-        return Operation(call.run, spread, Competitors(gather, count))
+        def apply(values: Sequence[Value]) -> Tensor:
+            return (torch.amax if sign > 0 else torch.amin)(values[0], dim=dims, keepdim=keep)
+
+        return Operation(apply, spread, Competitors(gather, count))
 
     return handler
 

@@ -28,7 +28,7 @@ from whynet.numerics.segment_knots import (
     threshold_crossings,
     threshold_switches,
 )
-from whynet.numerics.segment_pieces import SegmentPieces, output_bends
+from whynet.numerics.segment_pieces import SegmentPieces, joined, offsets_of, output_bends
 
 _ON_LEVEL = 16.0
 """Standard round-offs within which a value counts as on its level."""
@@ -105,7 +105,7 @@ def segment_pieces(
         knots = sum(pieces.t.numel() for pieces in found)
         segments = sum(pieces.segments for pieces in found)
         group = max(1, 2 * limit * segments // (3 * knots))
-    return _one_table(done)
+    return joined(done)
 
 
 def _grouped(
@@ -288,7 +288,7 @@ def _table(knots: Knots, outputs: Tensor, tolerance: Tensor) -> SegmentPieces:
     width.index_add_(0, torch.cumsum(kept, 0) - 1, knots.width)
     counts = torch.bincount(knots.segment[kept], minlength=knots.segments)
     return SegmentPieces(
-        _offsets(counts),
+        offsets_of(counts),
         knots.t[kept],
         width,
         outputs[kept],
@@ -296,14 +296,3 @@ def _table(knots: Knots, outputs: Tensor, tolerance: Tensor) -> SegmentPieces:
         bends[kept],
         tolerance,
     )
-
-
-def _offsets(counts: Tensor) -> Tensor:
-    return torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
-
-
-def _one_table(parts: Sequence[SegmentPieces]) -> SegmentPieces:
-    """Put the results of groups of segments under one another."""
-    names = ("t", "width", "outputs", "switches", "is_output_breakpoint", "tolerance")
-    columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
-    return SegmentPieces(_offsets(torch.cat([part.offsets.diff() for part in parts])), **columns)

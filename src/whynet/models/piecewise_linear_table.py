@@ -146,19 +146,27 @@ _JUMPING = "sign round floor ceil hardshrink heaviside argmax argmin gt lt ge le
 
 
 def _table_of_reasons() -> dict[str, str]:
-    logits = "which is curved; give the network up to its logits"
+    alone = "examine the part of the network before it alone"
     kinds = (
-        (_SMOOTH, "which is curved"),
-        (_SOFTMAX, logits),
-        (_NORMALIZING, "which divides by a statistic of its input"),
-        (_ATTENDING, "which multiplies values that depend on the input"),
-        (_JUMPING, "which jumps"),
+        (_SMOOTH, "which is curved; exact pieces need ReLU, LeakyReLU or the like in its place"),
+        (_SOFTMAX, "which is curved; give the network up to its logits"),
+        (
+            _NORMALIZING,
+            "which divides by a statistic of its input; BatchNorm in evaluation mode is read",
+        ),
+        (_ATTENDING, f"which multiplies values that depend on the input; {alone}"),
+        (_JUMPING, f"which jumps; {alone}"),
     )
     return {name: reason for names, reason in kinds for name in names.split()}
 
 
 REASONS: Final[dict[str, str]] = _table_of_reasons()
 """Operation, in lower case, to what stands in the way of reading it as piecewise linear."""
+
+_UNKNOWN = (
+    "which is not in whynet's table of piecewise-linear ones; write it with linear, relu, maximum "
+    "or the like"
+)
 
 IN_PLACE: Final = frozenset({"iadd", "isub", "imul", "itruediv", "imatmul"})
 """Operators that write into their first argument."""
@@ -196,7 +204,7 @@ def find_handler(function: Callable[..., Any] | str, module: nn.Module | None) -
         found = next((MODULES[kind] for kind in inherited), None)
     if found is not None:
         return found
-    return REASONS.get(name.lower(), "which is not in whynet's table of piecewise-linear ones")
+    return REASONS.get(name.lower(), _UNKNOWN)
 
 
 def read_operation(target: Callable[..., Any] | str, call: Call) -> Operation | str:

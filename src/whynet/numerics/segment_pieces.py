@@ -8,7 +8,8 @@ Rolnick 2019, arXiv:1901.09021).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -132,16 +133,20 @@ class SegmentPieces:
     def argmax_changes(self) -> ArgmaxChanges:
         """Find every t where the index of the largest output changes.
 
-        Outputs have shape [K, C]. A tie over a whole piece goes to the lowest index, as in
+        Outputs have shape [K, C]; one logit alone, [K] or [K, 1], is class 1 where it is
+        positive, else class 0. A tie over a whole piece goes to the lowest index, as in
         `torch.argmax`; a tie in one point is no change.
 
         Raises:
             ValueError: the outputs are no vectors.
 
         """
-        if self.outputs.dim() != 2:
+        if self.outputs.dim() > 2:
             raise ValueError(f"outputs have shape {tuple(self.outputs.shape[1:])}, not (classes,)")
-        return _argmax_changes(self)
+        outputs, tolerance = (x.reshape(x.shape[0], -1) for x in (self.outputs, self.tolerance))
+        if outputs.shape[1] == 1:
+            outputs = torch.cat([torch.zeros_like(outputs), outputs], 1)
+        return _argmax_changes(replace(self, outputs=outputs, tolerance=tolerance))
 
 
 def _zeros(pieces: SegmentPieces) -> Tensor:
@@ -171,8 +176,19 @@ def _argmax_changes(pieces: SegmentPieces) -> ArgmaxChanges:
     segment, begin, leader = segment[final], begin[final], leader[final]
     change = torch.nonzero((segment[1:] == segment[:-1]) & (leader[1:] != leader[:-1])).flatten()
     counts = torch.bincount(segment[change], minlength=pieces.segments)
-    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
-    return ArgmaxChanges(offsets, begin[change + 1], leader[change], leader[change + 1])
+    return ArgmaxChanges(offsets_of(counts), begin[change + 1], leader[change], leader[change + 1])
+
+
+def joined(parts: Sequence[SegmentPieces]) -> SegmentPieces:
+    """Put the results of groups of segments under one another."""
+    names = ("t", "width", "outputs", "switches", "is_output_breakpoint", "tolerance")
+    columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+    return SegmentPieces(offsets_of(torch.cat([part.offsets.diff() for part in parts])), **columns)
+
+
+def offsets_of(counts: Tensor) -> Tensor:
+    """Return where the rows of each segment begin and the last ends, int64 [S + 1]."""
+    return torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
 
 
 def output_bends(outputs: Tensor, tolerance: Tensor, knots: Knots) -> Tensor:

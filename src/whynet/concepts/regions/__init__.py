@@ -1,1 +1,30 @@
-"""Regions: the cells on which a piecewise-linear network is affine."""
+"""Regions: the exact geometry of piecewise-linear networks, as `whynet.regions`.
+
+Names are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from whynet.concepts.regions.polylines import PolylinePieces as PolylinePieces
+    from whynet.concepts.regions.polylines import along as along
+
+_HOMES = {
+    "along": "whynet.concepts.regions.polylines",
+    "PolylinePieces": "whynet.concepts.regions.polylines",
+}
+
+__all__ = [*_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'whynet.regions' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *globals()])

@@ -156,12 +156,8 @@ def _count(state: State, rows: np.ndarray, pieces: SegmentPieces) -> Counts:
 
 def _class_changes(pieces: SegmentPieces) -> np.ndarray:
     """Count how often the predicted class changes along each segment."""
-    outputs = pieces.outputs.reshape(len(pieces.outputs), -1)
-    if outputs.shape[1] > 1:
-        return np.asarray(pieces.argmax_changes().offsets.diff().numpy(), dtype=float)
-    sign = outputs[:, 0] > 0
-    changed = (sign[1:] != sign[:-1]) & (pieces.segment[1:] == pieces.segment[:-1])
-    return np.bincount(pieces.segment[1:][changed].numpy(), minlength=pieces.segments).astype(float)
+    flat = replace(pieces, outputs=pieces.outputs.flatten(1), tolerance=pieces.tolerance.flatten(1))
+    return np.asarray(flat.argmax_changes().offsets.diff().numpy(), dtype=float)
 
 
 def _profile(state: State, row: np.ndarray, pieces: SegmentPieces) -> tuple[np.ndarray, np.ndarray]:
