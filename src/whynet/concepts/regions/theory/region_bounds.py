@@ -10,7 +10,7 @@ from whynet.core.errors import InputError
 def generic_arrangement_regions(hyperplanes: int, dimension: int) -> int:
     """Count the regions of hyperplanes in general position, exactly.
 
-    The number is the sum of C(N, j) over j = 0, ..., n (Zaslavsky, 1975).
+    The number is the sum of C(N, j) over j = 0, ..., n (Zaslavsky, 1975; `zaslavsky1975`).
 
     Raises:
         InputError: If the number of hyperplanes is negative or the dimension below one.
@@ -40,7 +40,7 @@ def central_arrangement_regions(hyperplanes: int, dimension: int) -> int:
 def montufar_lower_bound(inputs: int, widths: Sequence[int]) -> int:
     """Bound from below the most linear regions a ReLU network of these widths can have.
 
-    Montúfar, Pascanu, Cho and Bengio (2014, arXiv 1402.1869): the product of
+    Montúfar, Pascanu, Cho and Bengio (2014, arXiv 1402.1869, `montufar2014`): the product of
     floor(n_l / n_0)^n_0 over all hidden layers but the last, times the regions of n_L generic
     hyperplanes. It needs every width to be at least the number of inputs.
 
@@ -52,7 +52,7 @@ def montufar_lower_bound(inputs: int, widths: Sequence[int]) -> int:
         raise InputError(
             "widths", f"a layer of {min(widths)} units", f"at least {inputs} units, one per input"
         )
-    folds = prod((width // inputs) ** inputs for width in widths[:-1])
+    folds: int = prod(pow(width // inputs, inputs) for width in widths[:-1])
     return folds * generic_arrangement_regions(widths[-1], inputs)
 
 
@@ -76,8 +76,8 @@ def montufar_upper_bound(inputs: int, widths: Sequence[int]) -> int:
 def serra_upper_bound(inputs: int, widths: Sequence[int]) -> int:
     """Bound the activation regions of a ReLU network, counting the rank that inactive units take.
 
-    Serra, Tjandraatmadja and Ramalingam (2018, arXiv 1711.02114, theorem 1): the sum of products
-    of C(n_l, j_l), where j_l is at most the rank that the layers before it leave. It is never
+    Serra, Tjandraatmadja and Ramalingam (2018, arXiv 1711.02114, theorem 1,
+    `serra2018`): the sum of products of C(n_l, j_l), where j_l is at most the rank that the layers before it leave. It is never
     above `montufar_upper_bound`. Cost: layers times inputs times width additions.
 
     Raises:
