@@ -76,9 +76,9 @@ def montufar_upper_bound(inputs: int, widths: Sequence[int]) -> int:
 def serra_upper_bound(inputs: int, widths: Sequence[int]) -> int:
     """Bound the activation regions of a ReLU network, counting the rank that inactive units take.
 
-    Serra, Tjandraatmadja and Ramalingam (2018, arXiv 1711.02114, theorem 1,
-    `serra2018`): the sum of products of C(n_l, j_l), where j_l is at most the rank that the layers before it leave. It is never
-    above `montufar_upper_bound`. Cost: layers times inputs times width additions.
+    Serra, Tjandraatmadja and Ramalingam (2018, arXiv 1711.02114, theorem 1, `serra2018`): the sum
+    of products of C(n_l, j_l), where j_l is at most the rank that the layers before it leave. It
+    is never above `montufar_upper_bound`. Cost: layers times inputs times width additions.
 
     Raises:
         InputError: If there is no layer, or a size is below one.
