@@ -1,0 +1,1 @@
+"""What networks of a given depth and width can represent."""

@@ -1,0 +1,1 @@
+"""Networks constructed to equal a given function, with their known counts."""

@@ -1,0 +1,100 @@
+"""Differences of maxima of affine functions as ReLU networks of logarithmic depth."""
+
+import torch
+from torch import Tensor, nn
+
+from whynet.core.errors import InputError
+
+
+def difference_of_maxima(
+    raised: tuple[Tensor, Tensor], lowered: tuple[Tensor, Tensor]
+) -> nn.Sequential:
+    """Build the ReLU network x -> max_i (A x + b)_i - max_j (C x + d)_j.
+
+    Every continuous piecewise-linear function has this form. A balanced tree takes maxima in
+    pairs, max(u, v) = relu(u - v) + relu(v) - relu(-v), and carries an odd one as
+    relu(v) - relu(-v), so the network has ceil(log2(k)) hidden layers, k the larger number of
+    terms. The identities are exact in real arithmetic; in floating point the network equals the
+    function to round-off. Fewer layers, ceil(log2(n + 1)), suffice by rewriting the function as a
+    sum of maxima of at most n + 1 terms (Wang and Sun, 2005), which is not done here.
+
+    Args:
+        raised: A and b, shapes (terms, inputs) and (terms,), of one floating dtype.
+        lowered: C and d, shapes (terms, inputs) and (terms,), of the same dtype and inputs.
+
+    Returns:
+        Alternating `Linear` and `ReLU` modules with one output, at most 3 units a pair.
+
+    Raises:
+        InputError: If the shapes or dtypes do not fit, there is no term, or one is not finite.
+    """
+    _check("raised", raised, raised[0])
+    _check("lowered", lowered, raised[0])
+    weight = torch.cat([raised[0], lowered[0]]).detach()
+    bias = torch.cat([raised[1], lowered[1]]).detach()
+    counts = [len(raised[0]), len(lowered[0])]
+    layers: list[nn.Module] = []
+    while max(counts) > 1:
+        into, out_of, counts = _level(counts, weight.dtype)
+        into, out_of = into.to(weight.device), out_of.to(weight.device)
+        layers += [_linear(into @ weight, into @ bias), nn.ReLU()]
+        weight, bias = out_of, torch.zeros(len(out_of), dtype=bias.dtype, device=bias.device)
+    return nn.Sequential(*layers, _linear(weight[:1] - weight[1:], bias[:1] - bias[1:]))
+
+
+def _level(counts: list[int], dtype: torch.dtype) -> tuple[Tensor, Tensor, list[int]]:
+    """Return the matrices from values to hidden units and from those to the paired maxima."""
+    units: list[dict[int, float]] = []
+    outputs: list[dict[int, float]] = []
+    start = 0
+    for count in counts:
+        for first in range(start, start + count, 2):
+            unit = len(units)
+            if first + 1 < start + count:
+                units += [{first: 1.0, first + 1: -1.0}, {first + 1: 1.0}, {first + 1: -1.0}]
+                outputs.append({unit: 1.0, unit + 1: 1.0, unit + 2: -1.0})
+            else:
+                units += [{first: 1.0}, {first: -1.0}]
+                outputs.append({unit: 1.0, unit + 1: -1.0})
+        start += count
+    return (
+        _matrix(units, start, dtype),
+        _matrix(outputs, len(units), dtype),
+        [(count + 1) // 2 for count in counts],
+    )
+
+
+def _matrix(rows: list[dict[int, float]], columns: int, dtype: torch.dtype) -> Tensor:
+    matrix = torch.zeros(len(rows), columns, dtype=dtype)
+    for index, row in enumerate(rows):
+        for column, entry in row.items():
+            matrix[index, column] = entry
+    return matrix
+
+
+def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], len(weight), dtype=weight.dtype, device=weight.device)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
+    return layer
+
+
+def _check(argument: str, terms: tuple[Tensor, Tensor], like: Tensor) -> None:
+    weight, bias = terms
+    if weight.ndim != 2 or bias.shape != weight.shape[:1] or 0 in weight.shape:
+        raise InputError(
+            argument,
+            f"shapes {tuple(weight.shape)} and {tuple(bias.shape)}",
+            "(terms, inputs) and (terms,) with at least one of each",
+        )
+    if weight.shape[1] != like.shape[1] or {weight.dtype, bias.dtype} != {like.dtype}:
+        raise InputError(
+            argument,
+            f"{weight.shape[1]} inputs of {weight.dtype} and {bias.dtype}",
+            f"{like.shape[1]} inputs of {like.dtype}, as the other terms",
+        )
+    if not weight.is_floating_point() or not bool(
+        weight.isfinite().all() and bias.isfinite().all()
+    ):
+        raise InputError(argument, "entries that are no finite floats", "finite floats")

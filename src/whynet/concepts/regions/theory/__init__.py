@@ -1,0 +1,1 @@
+"""Predictions and bounds for the regions of piecewise-linear networks."""

@@ -1,0 +1,128 @@
+"""How many regions hyperplanes, ReLU layers and maxout layers can cut out of their input space."""
+
+from collections.abc import Sequence
+from functools import cache
+from math import comb, prod
+
+from whynet.core.errors import InputError
+
+
+def generic_arrangement_regions(hyperplanes: int, dimension: int) -> int:
+    """Count the regions of hyperplanes in general position, exactly.
+
+    The number is the sum of C(N, j) over j = 0, ..., n (Zaslavsky, 1975; `zaslavsky1975`).
+
+    Raises:
+        InputError: If the number of hyperplanes is negative or the dimension below one.
+    """
+    _check_count("hyperplanes", hyperplanes, 0)
+    _check_count("dimension", dimension, 1)
+    return sum(comb(hyperplanes, j) for j in range(dimension + 1))
+
+
+def central_arrangement_regions(hyperplanes: int, dimension: int) -> int:
+    """Count the regions of hyperplanes through the origin, otherwise in general position.
+
+    The number is 2 times the sum of C(N - 1, j) over j = 0, ..., n - 1 (Zaslavsky, 1975), and one
+    where there is no hyperplane. It is also the number of linear pieces of a sum of absolute
+    values of N generic linear functions.
+
+    Raises:
+        InputError: If the number of hyperplanes is negative or the dimension below one.
+    """
+    _check_count("hyperplanes", hyperplanes, 0)
+    _check_count("dimension", dimension, 1)
+    if hyperplanes == 0:
+        return 1
+    return 2 * sum(comb(hyperplanes - 1, j) for j in range(dimension))
+
+
+def montufar_lower_bound(inputs: int, widths: Sequence[int]) -> int:
+    """Bound from below the most linear regions a ReLU network of these widths can have.
+
+    Montúfar, Pascanu, Cho and Bengio (2014, arXiv 1402.1869, `montufar2014`): the product of
+    floor(n_l / n_0)^n_0 over all hidden layers but the last, times the regions of n_L generic
+    hyperplanes. It needs every width to be at least the number of inputs.
+
+    Raises:
+        InputError: If there is no layer, or one is narrower than the input.
+    """
+    _check_network(inputs, widths)
+    if min(widths) < inputs:
+        raise InputError(
+            "widths", f"a layer of {min(widths)} units", f"at least {inputs} units, one per input"
+        )
+    folds: int = prod(pow(width // inputs, inputs) for width in widths[:-1])
+    return folds * generic_arrangement_regions(widths[-1], inputs)
+
+
+def montufar_upper_bound(inputs: int, widths: Sequence[int]) -> int:
+    """Bound the activation regions of a ReLU network by a product over its layers.
+
+    Montúfar (2017): each layer cuts what reaches it, whose dimension is at most the smallest
+    width so far, into at most as many parts as generic hyperplanes do.
+
+    Raises:
+        InputError: If there is no layer, or a size is below one.
+    """
+    _check_network(inputs, widths)
+    dimension, bound = inputs, 1
+    for width in widths:
+        dimension = min(dimension, width)
+        bound *= generic_arrangement_regions(width, dimension)
+    return bound
+
+
+def serra_upper_bound(inputs: int, widths: Sequence[int]) -> int:
+    """Bound the activation regions of a ReLU network, counting the rank that inactive units take.
+
+    Serra, Tjandraatmadja and Ramalingam (2018, arXiv 1711.02114, theorem 1, `serra2018`): the sum
+    of products of C(n_l, j_l), where j_l is at most the rank that the layers before it leave. It
+    is never above `montufar_upper_bound`. Cost: layers times inputs times width additions.
+
+    Raises:
+        InputError: If there is no layer, or a size is below one.
+    """
+    _check_network(inputs, widths)
+
+    @cache
+    def beyond(layer: int, rank: int) -> int:
+        if layer == len(widths):
+            return 1
+        width = widths[layer]
+        return sum(
+            comb(width, j) * beyond(layer + 1, min(rank, width - j))
+            for j in range(min(rank, width) + 1)
+        )
+
+    return beyond(0, inputs)
+
+
+def maxout_layer_regions(inputs: int, ranks: Sequence[int]) -> int:
+    """Bound the linear regions of one layer of maxout units by the ranks of its units.
+
+    The most that a layer attains is the sum, over sets S of at most n units, of the product of
+    (k_i - 1) over S (Montúfar, Ren and Zhang, 2021, arXiv 2104.08135). Rank two is a ReLU layer.
+
+    Raises:
+        InputError: If there is no unit, or a rank or the number of inputs is below one.
+    """
+    _check_network(inputs, ranks, "ranks")
+    sums = [1] + [0] * inputs
+    for rank in ranks:
+        for size in range(inputs, 0, -1):
+            sums[size] += sums[size - 1] * (rank - 1)
+    return sum(sums)
+
+
+def _check_network(inputs: int, sizes: Sequence[int], argument: str = "widths") -> None:
+    _check_count("inputs", inputs, 1)
+    if not sizes:
+        raise InputError(argument, "an empty sequence", "at least one number")
+    for size in sizes:
+        _check_count(argument, size, 1)
+
+
+def _check_count(argument: str, count: int, least: int) -> None:
+    if count < least:
+        raise InputError(argument, str(count), f"a whole number of at least {least}")
