@@ -14,8 +14,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from whynet.concepts import regions as regions
     from whynet.atlas.run import claim as claim
+    from whynet.concepts import regions as regions
     from whynet.concepts.measuring import measure as measure
     from whynet.core.errors import InputError as InputError
     from whynet.core.errors import StoreError as StoreError

@@ -17,6 +17,7 @@ from whynet.core.outcome import NotApplicable
 from whynet.models.piecewise_linear import PiecewiseLinearGraph
 from whynet.models.piecewise_linear_operations import Competitors, Thresholds, Value
 from whynet.numerics.plane_cells import PlaneCells
+from whynet.numerics.plane_measures import following
 
 _NEAR = 1e-12
 """Share of the largest value of a unit within which it is on its level."""
@@ -97,9 +98,7 @@ def _cross(state: _State, index: int, bends: Thresholds, number: int, most: int)
     for level in bends.levels:
         levels = torch.broadcast_to(torch.as_tensor(level, dtype=torch.float64), shape).flatten()
         for unit in range(levels.numel()):
-            distance = (
-                state.values[index].reshape(len(state.vertices), -1)[:, unit] - levels[unit]
-            )
+            distance = state.values[index].reshape(len(state.vertices), -1)[:, unit] - levels[unit]
             tolerance = _NEAR * float(distance.abs().max() + levels[unit].abs())
             _split(state, distance.numpy(), tolerance, number)
             if len(state.offsets) - 1 > most:
@@ -125,7 +124,10 @@ def _split(state: _State, distance: np.ndarray, tolerance: float, number: int) -
     fresh = len(state.vertices) + inverse
     weight = distance[a] / (distance[a] - distance[b])
     state.vertices = np.concatenate(
-        [state.vertices, (1 - weight)[:, None] * state.vertices[a] + weight[:, None] * state.vertices[b]]
+        [
+            state.vertices,
+            (1 - weight)[:, None] * state.vertices[a] + weight[:, None] * state.vertices[b],
+        ]
     )
     left, right, share = (torch.as_tensor(x) for x in (a, b, weight))
     state.values = {k: _finer(v, left, right, share) for k, v in state.values.items()}
@@ -145,13 +147,12 @@ def _split(state: _State, distance: np.ndarray, tolerance: float, number: int) -
         made = origins[kept].copy()
         # The edge between the two corners on the wall is new, and made by this step.
         counts = np.bincount(owner[kept], minlength=cells)
-        offsets = np.concatenate([[0], np.cumsum(counts)])
-        after = following(offsets)
+        counts = counts[counts > 0]
+        after = following(np.concatenate([[0], np.cumsum(counts)]))
         on = (sides[kept] == 0) & both[owner[kept]]
         wall = on & on[after]
         made[wall] = number
-        used = counts > 0
-        parts.append((ring[kept], made, counts[used]))
+        parts.append((ring[kept], made, counts))
     state.corners = np.concatenate([part[0] for part in parts])
     state.origins = np.concatenate([part[1] for part in parts])
     state.offsets = np.concatenate([[0], np.cumsum(np.concatenate([part[2] for part in parts]))])
@@ -178,21 +179,20 @@ def _maps(graph: PiecewiseLinearGraph, origin: Tensor, axes: Tensor, state: _Sta
                 value = made
         return value.reshape(len(points), -1)
 
-    columns = []
-    for axis in range(2):
-        direction = torch.zeros_like(where)
-        direction[:, axis] = 1
-        value, slope = torch.func.jvp(at, (where,), (direction,))
-        columns.append(slope)
-    constant = value - sum(c * where[:, i : i + 1] for i, c in enumerate(columns))
-    return torch.stack([*columns, constant], 1).numpy()
-
-
-def following(offsets: np.ndarray) -> np.ndarray:
-    """Return, for each corner, the index of the next corner of its cell: int64 [K]."""
-    after = np.arange(1, offsets[-1] + 1)
-    after[offsets[1:] - 1] = offsets[:-1]
-    return after
+    with torch.enable_grad():
+        where.requires_grad_()
+        value = at(where)
+        columns = value.shape[1]
+        slopes = [
+            torch.autograd.grad(value[:, i].sum(), where, retain_graph=True, allow_unused=True)[0]
+            if value.requires_grad
+            else None
+            for i in range(columns)
+        ]
+    where, value = where.detach(), value.detach()
+    slope = torch.stack([torch.zeros_like(where) if s is None else s for s in slopes], 2)
+    constant = value - (slope * where[:, :, None]).sum(1)
+    return torch.cat([slope, constant[:, None]], 1).numpy()
 
 
 def neighbors_of(offsets: np.ndarray, corners: np.ndarray) -> np.ndarray:
