@@ -17,10 +17,16 @@ from whynet.core.outcome import NotApplicable
 from whynet.models.piecewise_linear import PiecewiseLinearGraph
 from whynet.models.piecewise_linear_operations import Competitors, Thresholds, Value
 from whynet.numerics.plane_cells import PlaneCells
-from whynet.numerics.plane_measures import following
+from whynet.numerics.plane_cutting import cut_cells, maps_of, neighbors_of, refine
 
 _NEAR = 1e-12
 """Share of the largest value of a unit within which it is on its level."""
+
+_THIN = 1e-4
+"""Share of the polygon's extent: the slopes of cells that are thinner are not read from corners."""
+
+_AT_ONCE = 2**22
+"""Numbers of one operation on the centers of thin cells, for bounding memory."""
 
 
 @dataclass
@@ -66,22 +72,24 @@ def subdivide(
         np.full(count, -1),
         {0: origin + torch.tensordot(points, axes, 1)},
     )
-    complete = True
+    complete = False
     try:
         for number, step in enumerate(graph.steps):
             if isinstance(step.operation.bends, Competitors):
                 return NotApplicable(f"{step.name}: maxima are not followed in planes.")
-            if isinstance(step.operation.bends, Thresholds) and not _cross(
-                state, step.inputs[0], step.operation.bends, number, max_cells
-            ):
-                complete = False
-                break
+            if isinstance(step.operation.bends, Thresholds):
+                finer = _crossed(state, step.inputs[0], step.operation.bends, number, max_cells)
+                if finer is None:
+                    break
+                state = finer
             inputs = [state.values[index] for index in step.inputs]
             state.values[step.output] = step.operation.apply(inputs)
             for index in step.last_use:
                 state.values.pop(index, None)
+        else:
+            complete = True
     except KeyboardInterrupt:
-        complete = False
+        pass  # what was cut so far stands
     return PlaneCells(
         state.vertices,
         state.offsets,
@@ -93,90 +101,82 @@ def subdivide(
     )
 
 
-def _cross(state: _State, index: int, bends: Thresholds, number: int, most: int) -> bool:
+def _crossed(state: _State, index: int, bends: Thresholds, number: int, most: int) -> _State | None:
+    """Return the cells, cut where units cross their levels; None where they are more than `most`.
+
+    A new state, so that an interruption leaves the old one whole.
+    """
     shape = state.values[index].shape[1:]
     for level in bends.levels:
         levels = torch.broadcast_to(torch.as_tensor(level, dtype=torch.float64), shape).flatten()
-        for unit in range(levels.numel()):
-            distance = state.values[index].reshape(len(state.vertices), -1)[:, unit] - levels[unit]
-            tolerance = _NEAR * float(distance.abs().max() + levels[unit].abs())
-            _split(state, distance.numpy(), tolerance, number)
-            if len(state.offsets) - 1 > most:
-                return False
-    return True
+        held = state.values[index].reshape(len(state.vertices), -1).numpy()
+        at_zero = not bool(levels.any())
+        gap = np.ascontiguousarray(held if at_zero else held - levels.numpy())
+        scale = np.abs(levels.numpy())
+        gap, vertices, offsets, corners, origins, made, whole = cut_cells(
+            gap, _NEAR, scale, state.vertices, state.offsets, state.corners, state.origins,
+            number, most,
+        )  # fmt: skip
+        if not whole:
+            return None
+        values = dict(state.values)
+        if len(made):
+            values = {k: _finer(v, made) for k, v in values.items() if k != index or not at_zero}
+            if at_zero:
+                # As the kernel left them: exactly zero where they cross.
+                values[index] = torch.from_numpy(gap).reshape(-1, *shape)
+        state = _State(vertices, offsets, corners, origins, values)
+    return state
 
 
-def _split(state: _State, distance: np.ndarray, tolerance: float, number: int) -> None:
-    """Cut the cells in which `distance` has both signs."""
-    sign = (distance > tolerance).astype(np.int8) - (distance < -tolerance)
-    side = sign[state.corners]
-    cell = np.repeat(np.arange(len(state.offsets) - 1), np.diff(state.offsets))
-    cells = len(state.offsets) - 1
-    both = (np.bincount(cell, side > 0, cells) > 0) & (np.bincount(cell, side < 0, cells) > 0)
-    if not both.any():
-        return
-    after = following(state.offsets)
-    here, there = state.corners, state.corners[after]
-    crosses = np.flatnonzero(side * side[after] < 0)
-    low, high = (f(here[crosses], there[crosses]) for f in (np.minimum, np.maximum))
-    keys, inverse = np.unique(low * len(state.vertices) + high, return_inverse=True)
-    a, b = keys // len(state.vertices), keys % len(state.vertices)
-    fresh = len(state.vertices) + inverse
-    weight = distance[a] / (distance[a] - distance[b])
-    state.vertices = np.concatenate(
-        [
-            state.vertices,
-            (1 - weight)[:, None] * state.vertices[a] + weight[:, None] * state.vertices[b],
-        ]
-    )
-    left, right, share = (torch.as_tensor(x) for x in (a, b, weight))
-    state.values = {k: _finer(v, left, right, share) for k, v in state.values.items()}
-    # Each corner, and behind it the new vertex of the edge that begins there.
-    place = np.arange(len(here)) + 0.0
-    ring = np.concatenate([here, fresh])
-    order = np.argsort(np.concatenate([place, place[crosses] + 0.5]), kind="stable")
-    ring = ring[order]
-    sides = np.concatenate([side, np.zeros(len(crosses), dtype=side.dtype)])[order]
-    owner = np.concatenate([cell, cell[crosses]])[order]
-    origins = np.concatenate([state.origins, state.origins[crosses]])[order]
-    parts = []
-    for wanted in (1, -1):
-        kept = np.flatnonzero((sides * wanted >= 0) | (~both[owner] & (wanted > 0)))
-        if wanted < 0:
-            kept = kept[both[owner[kept]]]
-        made = origins[kept].copy()
-        # The edge between the two corners on the wall is new, and made by this step.
-        counts = np.bincount(owner[kept], minlength=cells)
-        counts = counts[counts > 0]
-        after = following(np.concatenate([[0], np.cumsum(counts)]))
-        on = (sides[kept] == 0) & both[owner[kept]]
-        wall = on & on[after]
-        made[wall] = number
-        parts.append((ring[kept], made, counts))
-    state.corners = np.concatenate([part[0] for part in parts])
-    state.origins = np.concatenate([part[1] for part in parts])
-    state.offsets = np.concatenate([[0], np.cumsum(np.concatenate([part[2] for part in parts]))])
-
-
-def _finer(value: Value, a: Tensor, b: Tensor, weight: Tensor) -> Value:
+def _finer(value: Value, made: np.ndarray) -> Value:
     if not isinstance(value, Tensor):
-        return tuple(_finer(item, a, b, weight) for item in value)
-    share = weight.reshape(-1, *[1] * (value.dim() - 1))
-    return torch.cat([value, (1 - share) * value[a] + share * value[b]])
+        return tuple(_finer(item, made) for item in value)
+    flat = np.ascontiguousarray(value.reshape(len(value), -1).numpy())
+    return torch.from_numpy(refine(flat, made)).reshape(-1, *value.shape[1:])
 
 
 def _maps(graph: PiecewiseLinearGraph, origin: Tensor, axes: Tensor, state: _State) -> np.ndarray:
-    """Read the affine map of each cell from the network's derivative at an inner point."""
-    counts = np.diff(state.offsets)
-    center = np.add.reduceat(state.vertices[state.corners], state.offsets[:-1]) / counts[:, None]
-    where = torch.as_tensor(center)
+    """Return the affine map of each cell: from its corners; where it is thin, by derivatives."""
+    cells = len(state.offsets) - 1
+    rows = max(1, _AT_ONCE // graph.widest)
+    if graph.output not in state.values:
+        parts = [np.arange(cells)[begin : begin + rows] for begin in range(0, cells, rows)]
+        maps = [_derived(graph, origin, axes, _centers(state, some)) for some in parts]
+        return np.concatenate(maps)
+    values = state.values[graph.output].reshape(len(state.vertices), -1)
+    maps, heights = maps_of(
+        state.vertices, state.offsets, state.corners, np.ascontiguousarray(values.numpy())
+    )
+    extent = float(np.ptp(state.vertices, axis=0).max())
+    thin = np.flatnonzero(heights < _THIN * extent)
+    for begin in range(0, len(thin), rows):
+        some = thin[begin : begin + rows]
+        maps[some] = _derived(graph, origin, axes, _centers(state, some))
+    return np.asarray(maps)
+
+
+def _centers(state: _State, cells: np.ndarray) -> np.ndarray:
+    counts = np.diff(state.offsets)[cells]
+    starts = np.cumsum(counts) - counts
+    places = np.arange(counts.sum()) + np.repeat(state.offsets[cells] - starts, counts)
+    sums = np.add.reduceat(state.vertices[state.corners[places]], starts)
+    return np.asarray(sums / counts[:, None])
+
+
+def _derived(
+    graph: PiecewiseLinearGraph, origin: Tensor, axes: Tensor, centers: np.ndarray
+) -> np.ndarray:
+    """Read affine maps, [N, 3, O], from the network's derivatives at inner points of cells."""
+    where = torch.as_tensor(centers)
 
     def at(coordinates: Tensor) -> Tensor:
         points = origin + torch.tensordot(coordinates, axes, 1)
-        value = points
+        value: Value = points
         for index, made in graph.values(points):
             if index == graph.output:
                 value = made
+        assert isinstance(value, Tensor)
         return value.reshape(len(points), -1)
 
     with torch.enable_grad():
@@ -193,15 +193,3 @@ def _maps(graph: PiecewiseLinearGraph, origin: Tensor, axes: Tensor, state: _Sta
     slope = torch.stack([torch.zeros_like(where) if s is None else s for s in slopes], 2)
     constant = value - (slope * where[:, :, None]).sum(1)
     return torch.cat([slope, constant[:, None]], 1).numpy()
-
-
-def neighbors_of(offsets: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """Return the cell across each edge, int64 [K]; -1 where there is none."""
-    after = following(offsets)
-    cell = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    size = int(corners.max()) + 1
-    forward, backward = corners * size + corners[after], corners[after] * size + corners
-    order = np.argsort(forward)
-    place = np.searchsorted(forward[order], backward).clip(max=len(order) - 1)
-    found = forward[order][place] == backward
-    return np.where(found, cell[order][place], -1)
