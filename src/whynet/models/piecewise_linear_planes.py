@@ -173,10 +173,11 @@ def _maps(graph: PiecewiseLinearGraph, origin: Tensor, axes: Tensor, state: _Sta
 
     def at(coordinates: Tensor) -> Tensor:
         points = origin + torch.tensordot(coordinates, axes, 1)
-        value = points
+        value: Value = points
         for index, made in graph.values(points):
             if index == graph.output:
                 value = made
+        assert isinstance(value, Tensor)
         return value.reshape(len(points), -1)
 
     with torch.enable_grad():
