@@ -124,7 +124,7 @@ def inner_walls(cells: PlaneCells) -> tuple[np.ndarray, np.ndarray]:
     """Return edge (index of its corner) and length of every wall between two cells, each once."""
     owner = cell_of_corner(cells)
     edges = np.flatnonzero(cells.neighbors > owner)
-    ends = cells.corners[edges], cells.corners[following(cells.offsets)[edges]]
+    ends = [vertices[edges] for vertices in edge_ends(cells)]
     lengths = np.linalg.norm(cells.vertices[ends[0]] - cells.vertices[ends[1]], axis=1)
     return edges, lengths
 
@@ -167,7 +167,7 @@ def locate(cells: PlaneCells, points: np.ndarray) -> np.ndarray:
     Cost: points times edges.
 
     """
-    start, stop = (cells.vertices[x] for x in _ends(cells))
+    start, stop = (cells.vertices[x] for x in edge_ends(cells))
     along = stop - start
     length = np.linalg.norm(along, axis=1)
     normal = np.stack([-along[:, 1], along[:, 0]], 1) / np.where(length > 0, length, 1)[:, None]
@@ -182,5 +182,6 @@ def locate(cells: PlaneCells, points: np.ndarray) -> np.ndarray:
     return np.concatenate(found)
 
 
-def _ends(cells: PlaneCells) -> tuple[np.ndarray, np.ndarray]:
+def edge_ends(cells: PlaneCells) -> tuple[np.ndarray, np.ndarray]:
+    """Return the vertices at the start and the end of every edge, int64 [K] each."""
     return cells.corners, cells.corners[following(cells.offsets)]
