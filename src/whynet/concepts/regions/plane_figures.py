@@ -96,7 +96,7 @@ def film_strip(
         axes.set_axis_off()
     for axes, (title, regions) in zip(grid, frames, strict=False):
         _classes(axes, regions)
-        _walls(axes, regions)
+        _walls(axes, regions, scale=0.45)
         lines = regions.decision_boundary.lines
         axes.add_collection(LineCollection(lines, colors=_INK, linewidths=0.9), autolim=False)
         _frame(axes, regions, bare=True)
@@ -141,11 +141,11 @@ def _fill(axes: Axes, polygons: Sequence[np.ndarray], colors: np.ndarray) -> Non
     axes.add_collection(drawn, autolim=False)
 
 
-def _walls(axes: Axes, regions: PlaneRegions, deep: bool = False) -> None:
+def _walls(axes: Axes, regions: PlaneRegions, deep: bool = False, scale: float = 1.0) -> None:
     edges, _ = measures.inner_walls(regions.cells)
     start, stop = (ends[edges] for ends in measures.edge_ends(regions.cells))
     lines = regions.cells.vertices[np.stack([start, stop], 1)]
-    width = float(np.clip(22 / math.sqrt(regions.count), 0.12, 0.7))
+    width = scale * float(np.clip(22 / math.sqrt(regions.count), 0.12, 0.7))
     if not deep:
         axes.add_collection(
             LineCollection(lines, colors="white", linewidths=width, alpha=0.75), autolim=False
@@ -161,13 +161,13 @@ def _walls(axes: Axes, regions: PlaneRegions, deep: bool = False) -> None:
         axes.add_collection(some, autolim=False)
         made = regions.cells.origins[edges][depths == depth]
         name = regions.steps[int(made[0])] if len(made) else ""
-        axes.plot([], [], color=tone, linewidth=1.6, label=name.replace("`", ""))
+        axes.plot([], [], color=tone, linewidth=1.6, label=f"wall where {name.replace('`', '')}")
     if 0 < deepest < 12:
         handles, names = axes.get_legend_handles_labels()
-        axes.legend(
-            handles[::-1], names[::-1], loc="upper center", bbox_to_anchor=(0.5, -0.02),
-            ncols=min(3, len(names)), title="walls made where",
-        )  # fmt: skip
+        figure = axes.get_figure(root=True)
+        assert figure is not None
+        columns = min(3, len(names))
+        figure.legend(handles[::-1], names[::-1], loc="outside lower center", ncols=columns)
 
 
 def _class_names(axes: Axes, regions: PlaneRegions) -> None:
