@@ -38,6 +38,8 @@ MISTAKES = (
     Mistake("no cells", _measure("--line", "0,1", "--max-cells", "0"), "--max-cells", "0; wanted a whole number"),
     Mistake("an unknown color", _measure("--line", "0,1", "--color", "red"), "--color", "one of class, slope, depth"),
     Mistake("a color of a line", _measure("--line", "0,1", "--color", "class"), "--color", "beside a plane"),
+    Mistake("checkpoints that are not there", _measure("--through", "0,1,2", "--checkpoints", "end.safetensors", "nowhere.pt"), "--checkpoints", "no file 'nowhere.pt'"),
+    Mistake("checkpoints of a line", _measure("--line", "0,1", "--checkpoints", "end.safetensors"), "--checkpoints", "beside a plane"),
     Mistake("rounds of geometry", _measure("--line", "0,1", "--rounds", "2"), "--rounds", "is exact"),
     Mistake("geometry of another instrument", ("measure", "fit", *OWN, "--through", "0,1,2"), "--through", "beside linear-regions alone"),
     Mistake("no plane", _measure("--plane", "nowhere.npz"), "--plane", "no file 'nowhere.npz'"),

@@ -75,6 +75,21 @@ def test_a_line_between_two_rows(shell: Shell) -> None:
     assert Path("line/pieces.zarr").is_dir()
 
 
+def test_checkpoints_give_counts_and_a_film_strip(shell: Shell) -> None:
+    files = ("start.safetensors", "end.safetensors")
+    words = ("--through", "0,1,2", "--checkpoints", *files, "--out", "film", "--json")
+    found = json.loads(shell.good(*MEASURE, *words))
+    start, end = found["checkpoints"]
+    assert (start["name"], end["name"]) == ("start", "end")
+    assert end["cells"] == found["cells"]
+    assert end["lipschitz_constant"] == found["lipschitz_constant"]
+    assert start["lipschitz_constant"] < end["lipschitz_constant"]
+    assert ElementTree.parse("film/film.svg").getroot().tag.endswith("svg")
+    alone = (OWN[0], "--weights", "start.safetensors", *OWN[3:], "--plane", "film/plane.npz")
+    again = json.loads(shell.good("measure", "linear-regions", *alone, "--json"))
+    assert again["cells"] == start["cells"]
+
+
 def test_a_bound_leaves_a_lower_bound_and_says_so(shell: Shell) -> None:
     words = ("--through", "0,1,2", "--max-cells", "3", "--out", "part")
     assert shell(*MEASURE, *words) == 3

@@ -22,7 +22,7 @@ _MOST = 1_000_000
 """Cells, or pieces of a segment, where it stops by default."""
 
 _PLACES = ("through", "plane", "box", "line")
-_OPTIONS = (*_PLACES, "color", "max_cells", "out")
+_OPTIONS = (*_PLACES, "color", "checkpoints", "max_cells", "out")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--box", metavar="LOW,HIGH", help="of two inputs: the square, --box=-1,1")
     group.add_argument("--line", metavar="I,J", help="the segment between two rows")
     group.add_argument("--color", choices=("class", "slope", "depth"), help="(default: class)")
+    group.add_argument(
+        "--checkpoints",
+        metavar="WEIGHTS",
+        nargs="+",
+        help="weights along a training, in order: their counts and a film strip beside",
+    )
     group.add_argument(
         "--max-cells", metavar="N", type=int, help="where to stop (default: 1000000)"
     )
@@ -62,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     from whynet.cli.request import request_from
     from whynet.core.outcome import NotApplicable
     from whynet.examination.region_folder import check_place, save_line, save_plane
-    from whynet.examination.region_request import row_labels
+    from whynet.examination.region_request import at_checkpoints, row_labels
     from whynet.examination.source import load_subject
     from whynet.models.preservation import preserved
 
@@ -80,9 +86,18 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.line is not None:
                 summary = save_line(found, place, about={**about, "kind": "line"})
             else:
-                labels = row_labels(loaded.subject, rows) if arguments.through else ()
                 summary = save_plane(
-                    found, place, color=arguments.color or "class", labels=labels, about=about
+                    found,
+                    place,
+                    color=arguments.color or "class",
+                    labels=row_labels(loaded.subject, rows) if arguments.through else (),
+                    frames=at_checkpoints(
+                        loaded.subject,
+                        arguments.checkpoints or (),
+                        found.plane,
+                        arguments.max_cells or _MOST,
+                    ),
+                    about=about,
                 )
     if arguments.json:
         print_json(summary)
@@ -113,8 +128,9 @@ def _checked(arguments: argparse.Namespace) -> tuple[tuple[int, ...], Plane | No
     if arguments.through is not None:
         return parse_rows(arguments.through, 3, "--through"), None
     if arguments.line is not None:
-        if arguments.color is not None:
-            raise InputError("--color", "it beside --line", "it beside a plane")
+        for name in ("color", "checkpoints"):
+            if getattr(arguments, name) is not None:
+                raise InputError(_option(name), "it beside --line", "it beside a plane")
         return parse_rows(arguments.line, 2, "--line"), None
     with called(_option(places[0])):
         if arguments.plane is not None:
@@ -164,6 +180,8 @@ def _print(summary: Mapping[str, Any]) -> None:
             rows += [(f"{words}, {key}", _number(entry)) for key, entry in value.items()]
         elif isinstance(value, int | float) and not isinstance(value, bool):
             rows.append((words, _number(value)))
+        elif name == "checkpoints":
+            rows += [(f"cells at {entry['name']}", _number(entry["cells"])) for entry in value]
         elif name == "class_changes":
             rows += [
                 (f"class {entry['before']} to {entry['after']} at", _number(entry["at"]))

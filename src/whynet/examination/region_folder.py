@@ -20,14 +20,14 @@ from whynet.examination.folder import SUMMARY, check_out, write_whole
 from whynet.numerics import plane_measures
 from whynet.pages.drawing import WIDTH, draw_figure, new_figure
 
-CELLS, PIECES, PLANE, DRAWING, PICTURE = (
+CELLS, PIECES, PLANE, DRAWING, FILM = (
     "cells.zarr",
     "pieces.zarr",
     "plane.npz",
     "figure.svg",
-    "figure.png",
+    "film.svg",
 )
-WRITTEN: Final = frozenset({CELLS, PIECES, PLANE, DRAWING, PICTURE, SUMMARY})
+WRITTEN: Final = frozenset({CELLS, PIECES, PLANE, DRAWING, FILM, "figure.png", "film.png", SUMMARY})
 """All that is written; a folder that holds anything else is never replaced."""
 
 SCHEMA_VERSION: Final = "1.0"
@@ -54,6 +54,7 @@ def save_plane(
     *,
     color: Color = "class",
     labels: Sequence[str] = (),
+    frames: Sequence[tuple[str, PlaneRegions]] = (),
     about: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write the figure, the cells, the plane and a summary of a subdivision.
@@ -63,6 +64,8 @@ def save_plane(
         path: the folder.
         color: what the figure is colored by.
         labels: names of the plane's marks.
+        frames: name and subdivision of the same plane at checkpoints of a training, for a film
+            strip and their counts.
         about: what else the summary says, such as the network's name.
 
     Returns:
@@ -74,6 +77,8 @@ def save_plane(
 
     """
     summary = {"schema_version": SCHEMA_VERSION, **(about or {}), **plane_summary(regions)}
+    if frames:
+        summary["checkpoints"] = [{"name": name, **_frame_counts(frame)} for name, frame in frames]
     drawing = Figure(
         "tessellation",
         partial(plane_figures.tessellation, regions=regions, color=color, labels=labels),
@@ -83,7 +88,9 @@ def save_plane(
     )
 
     def write(folder: Path) -> None:
-        _draw(folder, drawing)
+        _draw(folder / DRAWING, drawing)
+        if frames:
+            _draw(folder / FILM, _film(frames))
         plane = regions.plane
         np.savez(
             folder / PLANE,
@@ -136,7 +143,7 @@ def save_line(
     drawing = Figure("profile", draw, "The network along a segment.", f"{pieces.pieces} pieces.")
 
     def write(folder: Path) -> None:
-        _draw(folder, drawing)
+        _draw(folder / DRAWING, drawing)
         arrays = {
             "position": (segments.segment + segments.t).numpy(),
             "outputs": outputs,
@@ -191,9 +198,30 @@ def plane_summary(regions: PlaneRegions) -> dict[str, Any]:
     }
 
 
-def _draw(folder: Path, drawing: Figure) -> None:
-    (folder / DRAWING).write_text(draw_figure(drawing), encoding="utf-8")
-    new_figure(drawing.draw, drawing.height).savefig(folder / PICTURE, dpi=_DPI)
+def _frame_counts(regions: PlaneRegions) -> dict[str, Any]:
+    """Return the few numbers of a subdivision that are followed over a training."""
+    wanted = ("complete", "cells", "linear_regions", "wall_length", "lipschitz_constant")
+    found = plane_summary(regions)
+    kept = {name: found[name] for name in wanted if name in found}
+    if regions.complete:
+        kept["decision_boundary_length"] = regions.decision_boundary.length
+    return kept
+
+
+def _film(frames: Sequence[tuple[str, PlaneRegions]]) -> Figure:
+    counts = ", ".join(f"{frame.count:,}" for _, frame in frames)
+    return Figure(
+        "film",
+        partial(plane_figures.film_strip, frames=frames),
+        "The same polygon at checkpoints of a training.",
+        f"Pictures of {counts} cells.",
+        height=plane_figures.strip_height(frames[0][1], len(frames), width=WIDTH),
+    )
+
+
+def _draw(place: Path, drawing: Figure) -> None:
+    place.write_text(draw_figure(drawing), encoding="utf-8")
+    new_figure(drawing.draw, drawing.height).savefig(place.with_suffix(".png"), dpi=_DPI)
 
 
 def _write_summary(folder: Path, summary: Mapping[str, Any]) -> None:

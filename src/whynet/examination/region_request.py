@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from whynet.concepts.regions.planes import Plane
+from whynet.concepts.regions.subdivision import PlaneRegions, subdivide
 from whynet.core.errors import InputError
+from whynet.models.load.weights import load_weights
 from whynet.models.subject import Subject
 
 
@@ -93,6 +97,36 @@ def box_of(subject: Subject, low: float, high: float) -> Plane:
             "one with two inputs; of others, --through i,j,k cuts a plane",
         )
     return Plane.box(low, high)
+
+
+def at_checkpoints(
+    subject: Subject, paths: Sequence[str], plane: Plane, max_cells: int
+) -> list[tuple[str, PlaneRegions]]:
+    """Cut one plane by the network with the weights of each file, in their order.
+
+    Args:
+        subject: the network.
+        paths: files of weights.
+        plane: the polygon.
+        max_cells: cells above which a subdivision stops.
+
+    Returns:
+        Name of each file without suffix, and its cells. After an interruption, those until then.
+
+    Raises:
+        InputError: a file does not fit the network.
+
+    """
+    frames: list[tuple[str, PlaneRegions]] = []
+    for path in paths:
+        module = copy.deepcopy(subject.module)
+        load_weights(path, module, "--checkpoints")
+        found = subdivide(subject.replaced(module), plane, max_cells=max_cells)
+        assert isinstance(found, PlaneRegions)  # as for the first weights of the same network
+        frames.append((Path(path).stem, found))
+        if not found.complete and found.count <= max_cells:
+            break
+    return frames
 
 
 @contextmanager

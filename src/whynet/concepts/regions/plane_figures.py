@@ -78,6 +78,13 @@ def shape_of(regions: PlaneRegions, width: float = 5.4) -> float:
     return float(np.clip(width * up / across + 0.15, 2.2, 7.2))
 
 
+def strip_height(regions: PlaneRegions, frames: int, columns: int = 4, width: float = 5.4) -> float:
+    """Return the height in inches of a film strip."""
+    across, up = np.ptp(regions.plane.polygon, axis=0)
+    columns = min(columns, frames)
+    return float(math.ceil(frames / columns) * (width / columns * up / across + 0.34))
+
+
 def film_strip(
     figure: Figure, frames: Sequence[tuple[str, PlaneRegions]], columns: int = 4
 ) -> None:
@@ -95,14 +102,18 @@ def film_strip(
     for axes in grid[len(frames) :]:
         axes.set_axis_off()
     for axes, (title, regions) in zip(grid, frames, strict=False):
-        _classes(axes, regions)
+        if regions.complete:
+            _classes(axes, regions)
         _walls(axes, regions, scale=0.45)
-        lines = regions.decision_boundary.lines
-        axes.add_collection(LineCollection(lines, colors=_INK, linewidths=0.9), autolim=False)
+        if regions.complete:
+            lines = regions.decision_boundary.lines
+            axes.add_collection(LineCollection(lines, colors=_INK, linewidths=0.9), autolim=False)
         _frame(axes, regions, bare=True)
         x, y = regions.plane.marks.T
         axes.scatter(x, y, s=9, c="white", edgecolors=_INK, linewidths=0.8, zorder=5)
-        axes.set_title(f"{title}\n{regions.count:,} cells", fontsize=7, pad=3, fontweight="normal")
+        least = "" if regions.complete else "at least "
+        words = f"{title}\n{least}{regions.count:,} cells"
+        axes.set_title(words, fontsize=7, pad=3, fontweight="normal")
 
 
 def _classes(axes: Axes, regions: PlaneRegions) -> None:
@@ -147,9 +158,9 @@ def _walls(axes: Axes, regions: PlaneRegions, deep: bool = False, scale: float =
     lines = regions.cells.vertices[np.stack([start, stop], 1)]
     width = scale * float(np.clip(22 / math.sqrt(regions.count), 0.12, 0.7))
     if not deep:
-        axes.add_collection(
-            LineCollection(lines, colors="white", linewidths=width, alpha=0.75), autolim=False
-        )
+        color = "white" if regions.complete else _INK  # nothing is filled below the latter
+        drawn = LineCollection(lines, colors=color, linewidths=width, alpha=0.75)
+        axes.add_collection(drawn, autolim=False)
         return
     depths = regions.depths()[edges]
     deepest = int(depths.max(initial=0))
