@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tests.cli import bad_networks, bad_training
+from tests.cli import bad_networks, bad_regions, bad_training
 from tests.cli.mistake import (
     BAD_WEIGHTS,
     DATA,
@@ -201,6 +201,7 @@ MISTAKES = (
     *OPTIONS,
     *FILES,
     *bad_networks.MISTAKES,
+    *bad_regions.MISTAKES,
     *bad_training.MISTAKES,
 )
 PROCESSES = (

@@ -122,7 +122,7 @@ def test_no_boundary_is_an_empty_one() -> None:
     assert found.segments.shape == (0, 2, 2)
 
 
-def random_network(outputs: int) -> nn.Module:
+def random_network(outputs: int) -> nn.Sequential:
     torch.manual_seed(4)
     net = nn.Sequential(
         nn.Linear(2, 12), nn.ReLU(), nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, outputs)

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from whynet.cli import linear_regions
 from whynet.cli.parser import add_output_options, add_subject_options
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=argparse.SUPPRESS,
         help="more rounds, shorter bars (default: 1)",
     )
+    linear_regions.add_arguments(parser)
     add_output_options(parser)
 
 
@@ -42,17 +44,29 @@ class _List(argparse.Action):
 
         print_table(
             ("instrument", "measures", "concept", "unit", "a round costs"),
-            (
-                (entry.id, about.title, entry.concept, about.unit, about.cost)
-                for entry in instruments().values()
-                for about in (entry.metadata,)
-            ),
+            [
+                *(
+                    (entry.id, about.title, entry.concept, about.unit, about.cost)
+                    for entry in instruments().values()
+                    for about in (entry.metadata,)
+                ),
+                (
+                    linear_regions.NAME,
+                    linear_regions.TITLE,
+                    "regions",
+                    "cells",
+                    linear_regions.COST,
+                ),
+            ],
         )
         parser.exit(0)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print; returns the exit code."""
+    if arguments.instrument == linear_regions.NAME:
+        return linear_regions.run(arguments)
+    linear_regions.refuse_options(arguments)
     from whynet.cli import main
     from whynet.cli.output import print_json, print_line
     from whynet.cli.progress import bars

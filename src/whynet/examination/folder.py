@@ -41,8 +41,12 @@ WRITTEN = frozenset(
 )
 """All that an examination writes; a folder that holds anything else is never replaced."""
 
-OURS = WRITTEN | {"comparison.toml", "other_weights.safetensors"}
-"""All that an examination or a comparison writes; what was killed midway holds part of it."""
+OURS = WRITTEN | {
+    "comparison.toml", "other_weights.safetensors",
+    "cells.zarr", "pieces.zarr", "plane.npz", "figure.svg", "figure.png",
+    "film.svg", "film.png",
+}  # fmt: skip
+"""All that any command writes into a folder; what was killed midway holds part of it."""
 
 HASHED = {
     "examined_weights": WEIGHTS,
@@ -56,10 +60,24 @@ REFERENCE_ROLE = "reference "
 """Before the view, the role under which the manifest holds the hash of a reference's weights."""
 
 
-def check_out(path: str | Path, argument: str = "--out") -> Path:
+def check_out(
+    path: str | Path,
+    argument: str = "--out",
+    *,
+    written: frozenset[str] = WRITTEN,
+    always: frozenset[str] = frozenset({SUMMARY, MANIFEST}),
+    writer: str = "an examination",
+) -> Path:
     """Check, before anything is computed, that an examination can be written to a folder.
 
     Nothing is left behind, not even the parents of the folder.
+
+    Args:
+        path: the folder.
+        argument: how the caller calls it.
+        written: names of all that may be written; a folder with others is never replaced.
+        always: names of what is always written.
+        writer: who writes it.
 
     Returns:
         The folder, symbolic links followed; it need not exist yet.
@@ -83,13 +101,13 @@ def check_out(path: str | Path, argument: str = "--out") -> Path:
     if taken or folder.is_mount():
         what = "no folder" if taken else "a mount point and cannot be replaced"
         raise InputError(argument, f"{str(path)!r}, which is {what}", "a folder to write to")
-    other = sorted(held - WRITTEN)
-    if other or (held and not {SUMMARY, MANIFEST} <= held):
+    other = sorted(held - written)
+    if other or (held and not always <= held):
         what = f"other content ({', '.join(map(repr, other[:3]))})" if other else "part of a report"
         raise InputError(
             argument,
             f"the folder {str(path)!r} with {what}",
-            "a new folder, an empty one, or one that an examination wrote",
+            f"a new folder, an empty one, or one that {writer} wrote",
         )
     return folder
 

@@ -15,13 +15,14 @@ from whynet.models.subject import Subject
 
 
 def graph_from(
-    model: nn.Module | Subject, example_input: Tensor
+    model: nn.Module | Subject, example_input: Tensor, argument: str = "points"
 ) -> PiecewiseLinearGraph | NotApplicable:
     """Return the piecewise-linear graph of a module, read in evaluation mode, or of a subject.
 
     Args:
         model: a network, which is copied and left as it is, or a subject, which has its graph.
         example_input: one input, [*input_shape]; only its shape and scale matter.
+        argument: how the caller calls what it is taken from.
 
     Returns:
         The graph in float64, or the sentence that says what is not piecewise linear.
@@ -37,7 +38,7 @@ def graph_from(
         graph = model.graph
         if isinstance(graph, PiecewiseLinearGraph) and graph.input_shape != example_input.shape:
             raise InputError(
-                "points", f"points of shape {list(example_input.shape)}",
+                argument, f"points of shape {list(example_input.shape)}",
                 f"inputs of the network, of shape {list(graph.input_shape)}",
             )  # fmt: skip
         return graph
@@ -57,7 +58,7 @@ def graph_from(
         except Exception as error:
             words = str(error).strip().splitlines()[:1]
             raise InputError(
-                "points",
+                argument,
                 f"points of shape {list(example_input.shape)}, on which the network raises "
                 f"{type(error).__name__}: {words[0] if words else 'no message'}".rstrip("."),
                 "points of the shape of one input",

@@ -118,7 +118,7 @@ def _chords(
     above = gap[cells.corners] >= 0
     # A line crosses the border of a convex cell twice; corners of a cell stand side by side.
     crossing = np.flatnonzero((above != above[after]) & wanted[owner])
-    points = []
+    points: list[np.ndarray] = []
     for edges in (crossing[::2], crossing[1::2]):
         a, b = cells.corners[edges], cells.corners[after[edges]]
         low, high = np.minimum(a, b), np.maximum(a, b)
@@ -165,7 +165,8 @@ def _lines(segments: np.ndarray, nodes: np.ndarray) -> tuple[np.ndarray, ...]:
         for first in touching[begin]:
             if first not in left:
                 continue
-            at, index, points = begin, first, []
+            at, index = begin, first
+            points: list[np.ndarray] = []
             while True:
                 left.discard(index)
                 side = int(nodes[index, 0] != at)

@@ -124,7 +124,7 @@ def inner_walls(cells: PlaneCells) -> tuple[np.ndarray, np.ndarray]:
     """Return edge (index of its corner) and length of every wall between two cells, each once."""
     owner = cell_of_corner(cells)
     edges = np.flatnonzero(cells.neighbors > owner)
-    ends = cells.corners[edges], cells.corners[following(cells.offsets)[edges]]
+    ends = [vertices[edges] for vertices in edge_ends(cells)]
     lengths = np.linalg.norm(cells.vertices[ends[0]] - cells.vertices[ends[1]], axis=1)
     return edges, lengths
 
@@ -155,3 +155,33 @@ def linear_regions(cells: PlaneCells, tolerance: float = 1e-9) -> np.ndarray:
     count = len(cells.offsets) - 1
     graph = coo_matrix((np.ones(int(same.sum())), (one[same], two[same])), shape=(count, count))
     return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
+
+
+def locate(cells: PlaneCells, points: np.ndarray) -> np.ndarray:
+    """Return the cell of each point, int64 [N]; -1 outside the polygon.
+
+    Args:
+        cells: the subdivision.
+        points: float64 [N, 2]; on a wall, one of the cells beside it is returned.
+
+    Cost: points times edges.
+
+    """
+    start, stop = (cells.vertices[x] for x in edge_ends(cells))
+    along = stop - start
+    length = np.linalg.norm(along, axis=1)
+    normal = np.stack([-along[:, 1], along[:, 0]], 1) / np.where(length > 0, length, 1)[:, None]
+    level = (normal * start).sum(1)
+    level[length == 0] = -np.inf
+    allowed = -1e-9 * float(np.ptp(cells.vertices, axis=0).max())
+    found = []
+    for some in np.array_split(points, max(1, len(points) * len(level) // 4_000_000)):
+        inside = np.minimum.reduceat(some @ normal.T - level, cells.offsets[:-1], axis=1)
+        best = inside.argmax(1)
+        found.append(np.where(inside.max(1) >= allowed, best, -1))
+    return np.concatenate(found)
+
+
+def edge_ends(cells: PlaneCells) -> tuple[np.ndarray, np.ndarray]:
+    """Return the vertices at the start and the end of every edge, int64 [K] each."""
+    return cells.corners, cells.corners[following(cells.offsets)]

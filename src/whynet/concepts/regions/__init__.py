@@ -9,12 +9,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from whynet.concepts.regions.planes import Plane as Plane
     from whynet.concepts.regions.polylines import PolylinePieces as PolylinePieces
     from whynet.concepts.regions.polylines import along as along
+    from whynet.concepts.regions.subdivision import PlaneRegions as PlaneRegions
+    from whynet.concepts.regions.subdivision import subdivide as subdivide
 
 _HOMES = {
     "along": "whynet.concepts.regions.polylines",
     "PolylinePieces": "whynet.concepts.regions.polylines",
+    "subdivide": "whynet.concepts.regions.subdivision",
+    "PlaneRegions": "whynet.concepts.regions.subdivision",
+    "Plane": "whynet.concepts.regions.planes",
 }
 
 __all__ = [*_HOMES]

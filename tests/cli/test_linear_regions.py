@@ -1,0 +1,125 @@
+"""`whynet measure linear-regions`: folder, numbers and pictures of exact geometry."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import torch
+import zarr
+from matplotlib.image import imread
+from safetensors.torch import load_file
+from tests.cli.own import OWN, Shell
+from torch import nn
+
+MEASURE = ("measure", "linear-regions", *OWN)
+
+
+def network() -> nn.Module:
+    net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    net.load_state_dict(load_file("end.safetensors"))
+    return net.double()
+
+
+def test_a_plane_through_three_rows(shell: Shell) -> None:
+    printed = shell.good(*MEASURE, "--through", "0,1,2", "--out", "geometry")
+    assert sorted(path.name for path in Path("geometry").iterdir()) == [
+        "cells.zarr", "figure.png", "figure.svg", "plane.npz", "summary.json",
+    ]  # fmt: skip
+    assert "figure: geometry/figure.svg" in printed
+    summary = json.loads(Path("geometry/summary.json").read_text(encoding="utf-8"))
+    assert summary["complete"]
+    assert 2 < summary["cells"] <= 1 + 8 + 28  # eight lines cut a plane into at most 37 cells
+    assert sum(summary["class_areas"].values()) == pytest.approx(summary["area"], rel=1e-9)
+    # The cells as arrays are the network: at the vertices, by their own maps.
+    held = zarr.open_group("geometry/cells.zarr", mode="r")
+    offsets, corners = (np.asarray(held[name]) for name in ("offsets", "corners"))
+    vertices, maps = (np.asarray(held[name]) for name in ("vertices", "maps"))
+    owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    rows = np.concatenate([vertices[corners], np.ones((len(corners), 1))], 1)
+    plane = np.load("geometry/plane.npz")
+    inputs = plane["origin"] + vertices[corners] @ plane["axes"]
+    with torch.no_grad():
+        exact = network()(torch.as_tensor(inputs)).numpy()
+    np.testing.assert_allclose(np.einsum("ij,ijk->ik", rows, maps[owner]), exact, atol=1e-12)
+    test = np.load("test.npz")["X"][:3]
+    np.testing.assert_allclose(plane["origin"] + plane["marks"] @ plane["axes"], test, atol=1e-6)
+    # The picture is one, and not of one color.
+    assert ElementTree.parse("geometry/figure.svg").getroot().tag.endswith("svg")
+    assert len(np.unique(imread("geometry/figure.png")[::25, ::25].reshape(-1, 4), axis=0)) > 20
+
+
+def test_the_plane_that_was_written_gives_the_same_numbers(shell: Shell) -> None:
+    through = json.loads(shell.good(*MEASURE, "--through", "5,6,7", "--out", "one", "--json"))
+    again = ("--plane", "one/plane.npz", "--color", "depth", "--out", "two", "--json")
+    plane = json.loads(shell.good(*MEASURE, *again))
+    assert plane["cells"] == through["cells"]
+    assert plane["lipschitz_constant"] == pytest.approx(through["lipschitz_constant"], rel=1e-12)
+    assert shell.good(*MEASURE, "--plane", "one/plane.npz", "--color", "slope", "--quiet") == ""
+    assert Path("out/linear-regions/figure.svg").is_file()
+
+
+def test_a_line_between_two_rows(shell: Shell) -> None:
+    found = json.loads(shell.good(*MEASURE, "--line", "0,1", "--out", "line", "--json"))
+    assert 1 <= found["output_pieces"] <= found["pieces"] <= 9
+    ends = torch.as_tensor(np.load("test.npz")["X"][:2]).double()
+    assert found["length"] == pytest.approx(float((ends[0] - ends[1]).norm()))
+    with torch.no_grad():
+        classes = network()(ends).argmax(1).tolist()
+    changes = found["class_changes"]
+    assert bool(changes) == (classes[0] != classes[1]) or len(changes) > 1
+    assert Path("line/pieces.zarr").is_dir()
+
+
+def test_checkpoints_give_counts_and_a_film_strip(shell: Shell) -> None:
+    files = ("start.safetensors", "end.safetensors")
+    words = ("--through", "0,1,2", "--checkpoints", *files, "--out", "film", "--json")
+    found = json.loads(shell.good(*MEASURE, *words))
+    start, end = found["checkpoints"]
+    assert (start["name"], end["name"]) == ("start", "end")
+    assert end["cells"] == found["cells"]
+    assert end["lipschitz_constant"] == found["lipschitz_constant"]
+    assert start["lipschitz_constant"] < end["lipschitz_constant"]
+    assert ElementTree.parse("film/film.svg").getroot().tag.endswith("svg")
+    alone = (OWN[0], "--weights", "start.safetensors", *OWN[3:], "--plane", "film/plane.npz")
+    again = json.loads(shell.good("measure", "linear-regions", *alone, "--json"))
+    assert again["cells"] == start["cells"]
+
+
+def test_a_bound_leaves_a_lower_bound_and_says_so(shell: Shell) -> None:
+    words = ("--through", "0,1,2", "--max-cells", "3", "--out", "part")
+    assert shell(*MEASURE, *words) == 3
+    assert "lower bound" in shell.out
+    summary = json.loads(Path("part/summary.json").read_text(encoding="utf-8"))
+    assert not summary["complete"]
+    assert "integrals" not in summary
+    assert Path("part/figure.svg").is_file()
+
+
+def test_a_square_of_a_network_of_two_inputs(shell: Shell) -> None:
+    code = (
+        "from torch import nn\ndef flat():\n    return nn.Sequential(nn.Linear(2, 5), nn.ReLU(), "
+    )
+    Path("flat.py").write_text(code + "nn.Linear(5, 2))\n", encoding="utf-8")
+    random = np.random.default_rng(0)
+    np.savez("flat.npz", X=random.standard_normal((9, 2)).astype("f4"), y=np.arange(9) % 2)
+    words = ("flat.py:flat", "--test", "flat.npz", "--box=-2,2", "--json")
+    found = json.loads(shell.good("measure", "linear-regions", *words))
+    assert found["area"] == pytest.approx(16)
+    assert found["cells"] <= 1 + 5 + 10
+
+
+def test_what_is_curved_is_named(shell: Shell) -> None:
+    code = "from torch import nn\ndef f():\n    return nn.Sequential(nn.Linear(4, 3), nn.GELU())\n"
+    Path("smooth.py").write_text(code, encoding="utf-8")
+    words = ("measure", "linear-regions", "smooth.py:f", "--test", "test.npz")
+    assert "`1` is a GELU, which is curved" in shell.good(*words, "--through", "0,1,2")
+    assert not Path("out").exists()
+
+
+def test_it_stands_in_the_list(shell: Shell) -> None:
+    assert re.search(r"^linear-regions\s+the exact cells", shell.good("measure", "--list"), re.M)
