@@ -78,10 +78,11 @@ def subdivide(
             if isinstance(step.operation.bends, Competitors):
                 return NotApplicable(f"{step.name}: maxima are not followed in planes.")
             if isinstance(step.operation.bends, Thresholds):
-                finer = _crossed(state, step.inputs[0], step.operation.bends, number, max_cells)
-                if finer is None:
+                state, whole = _crossed(
+                    state, step.inputs[0], step.operation.bends, number, max_cells
+                )
+                if not whole:
                     break
-                state = finer
             inputs = [state.values[index] for index in step.inputs]
             state.values[step.output] = step.operation.apply(inputs)
             for index in step.last_use:
@@ -101,32 +102,62 @@ def subdivide(
     )
 
 
-def _crossed(state: _State, index: int, bends: Thresholds, number: int, most: int) -> _State | None:
-    """Return the cells, cut where units cross their levels; None where they are more than `most`.
+def _crossed(
+    state: _State, index: int, bends: Thresholds, number: int, most: int
+) -> tuple[_State, bool]:
+    """Return the cells, cut where units cross their levels, and whether by all of them.
 
-    A new state, so that an interruption leaves the old one whole.
+    Of more than `most` cells, those are returned with which the bound is passed, unit by unit. A
+    new state, so that an interruption leaves the old one whole.
     """
     shape = state.values[index].shape[1:]
     for level in bends.levels:
         levels = torch.broadcast_to(torch.as_tensor(level, dtype=torch.float64), shape).flatten()
-        held = state.values[index].reshape(len(state.vertices), -1).numpy()
-        at_zero = not bool(levels.any())
-        gap = np.ascontiguousarray(held if at_zero else held - levels.numpy())
-        scale = np.abs(levels.numpy())
-        gap, vertices, offsets, corners, origins, made, whole = cut_cells(
-            gap, _NEAR, scale, state.vertices, state.offsets, state.corners, state.origins,
-            number, most,
-        )  # fmt: skip
-        if not whole:
-            return None
-        values = dict(state.values)
-        if len(made):
-            values = {k: _finer(v, made) for k, v in values.items() if k != index or not at_zero}
-            if at_zero:
-                # As the kernel left them: exactly zero where they cross.
-                values[index] = torch.from_numpy(gap).reshape(-1, *shape)
-        state = _State(vertices, offsets, corners, origins, values)
-    return state
+        units = slice(0, levels.numel())
+        finer = _cut(state, index, levels, units, number, most)
+        if finer is None:
+            return _cut_until(state, index, levels, number, most), False
+        state = finer
+    return state, True
+
+
+def _cut(
+    state: _State, index: int, levels: Tensor, units: slice, number: int, most: int
+) -> _State | None:
+    """Cut the cells by some units of a value; None where they become more than `most`."""
+    shape = state.values[index].shape[1:]
+    held = state.values[index].reshape(len(state.vertices), -1).numpy()
+    as_they_are = not bool(levels.any()) and units == slice(0, levels.numel())
+    gap = np.ascontiguousarray(held)
+    if not as_they_are:
+        gap = np.zeros_like(held)
+        gap[:, units] = held[:, units] - levels.numpy()[units]
+    gap, vertices, offsets, corners, origins, made, whole = cut_cells(
+        gap, _NEAR, np.abs(levels.numpy()), state.vertices, state.offsets, state.corners,
+        state.origins, number, most,
+    )  # fmt: skip
+    if not whole:
+        return None
+    values = dict(state.values)
+    if len(made):
+        values = {k: _finer(v, made) for k, v in values.items() if k != index or not as_they_are}
+        if as_they_are:
+            # As the kernel left them: exactly zero where they cross.
+            values[index] = torch.from_numpy(gap).reshape(-1, *shape)
+    return _State(vertices, offsets, corners, origins, values)
+
+
+def _cut_until(state: _State, index: int, levels: Tensor, number: int, most: int) -> _State:
+    """Cut by units in their order, up to the first that makes more than `most` cells."""
+    begin, block = 0, 2 ** (levels.numel().bit_length() - 1)
+    while block:
+        finer = _cut(state, index, levels, slice(begin, begin + block), number, most)
+        if finer is not None:
+            state, begin = finer, begin + block
+        block //= 2
+    # A line cuts each cell in at most two.
+    last = _cut(state, index, levels, slice(begin, begin + 1), number, 2 * most)
+    return state if last is None else last
 
 
 def _finer(value: Value, made: np.ndarray) -> Value:
@@ -142,8 +173,9 @@ def _maps(graph: PiecewiseLinearGraph, origin: Tensor, axes: Tensor, state: _Sta
     rows = max(1, _AT_ONCE // graph.widest)
     if graph.output not in state.values:
         parts = [np.arange(cells)[begin : begin + rows] for begin in range(0, cells, rows)]
-        maps = [_derived(graph, origin, axes, _centers(state, some)) for some in parts]
-        return np.concatenate(maps)
+        return np.concatenate(
+            [_derived(graph, origin, axes, _centers(state, some)) for some in parts]
+        )
     values = state.values[graph.output].reshape(len(state.vertices), -1)
     maps, heights = maps_of(
         state.vertices, state.offsets, state.corners, np.ascontiguousarray(values.numpy())

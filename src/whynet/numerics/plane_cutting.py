@@ -10,8 +10,12 @@ hands the second cell the vertices of the first.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
+
+Array = np.ndarray[Any, Any]
 
 _FREE = -1
 _WORD = 32
@@ -19,7 +23,7 @@ _WORD = 32
 
 
 @njit(cache=True)
-def _slot(keys, key):
+def _slot(keys: Array, key: int) -> int:
     """Return where a key stands in an open-addressing table, or the free place for it."""
     mask = keys.size - 1
     place = (key * 0x2545F4914F6CDD1D >> 20) & mask
@@ -29,7 +33,7 @@ def _slot(keys, key):
 
 
 @njit(cache=True)
-def _twice(keys, found):
+def _twice(keys: Array, found: Array) -> tuple[Array, Array]:
     more_keys = np.full(2 * keys.size, _FREE, np.int64)
     more_found = np.empty(2 * keys.size, np.int64)
     for i in range(keys.size):
@@ -41,21 +45,21 @@ def _twice(keys, found):
 
 
 @njit(cache=True)
-def _longer(array, size):
+def _longer(array: Array, size: int) -> Array:
     more = np.empty(max(size, 2 * array.size), array.dtype)
     more[: array.size] = array
     return more
 
 
 @njit(cache=True)
-def _taller(array):
+def _taller(array: Array) -> Array:
     more = np.empty((2 * array.shape[0], array.shape[1]), array.dtype)
     more[: array.shape[0]] = array
     return more
 
 
 @njit(cache=True)
-def _tolerances(values, near, scale):
+def _tolerances(values: Array, near: float, scale: Array) -> Array:
     """Return the value below which a function counts as zero, float64 [U]."""
     result = np.zeros(values.shape[1])
     for v in range(values.shape[0]):
@@ -66,7 +70,7 @@ def _tolerances(values, near, scale):
 
 
 @njit(cache=True)
-def _sign(values, v, tolerance, bits, words):
+def _sign(values: Array, v: int, tolerance: Array, bits: Array, words: int) -> None:
     """Write the signs at a vertex: a word for each 32 functions above zero, then those below."""
     for word in range(words):
         above = below = 0
@@ -78,7 +82,9 @@ def _sign(values, v, tolerance, bits, words):
 
 
 @njit(cache=True)
-def _sign_between(one, two, values, v, tolerance, bits, words):
+def _sign_between(
+    one: int, two: int, values: Array, v: int, tolerance: Array, bits: Array, words: int
+) -> None:
     """Write the signs at a point between two vertices: only those that differ are looked up."""
     for word in range(words):
         down = words + word
@@ -98,7 +104,7 @@ def _sign_between(one, two, values, v, tolerance, bits, words):
 
 
 @njit(cache=True)
-def _cutter(bits, words, corners, first, size, start):
+def _cutter(bits: Array, words: int, corners: Array, first: int, size: int, start: int) -> int:
     """Return the first function from `start` on that has both signs at corners; -1 if none."""
     for word in range(start // _WORD, words):
         above = below = 0
@@ -118,7 +124,10 @@ def _cutter(bits, words, corners, first, size, start):
 
 
 @njit(cache=True, nogil=True)
-def cut_cells(values, near, scale, vertices, offsets, corners, origins, number, most):
+def cut_cells(
+    values: Array, near: float, scale: Array, vertices: Array, offsets: Array, corners: Array,
+    origins: Array, number: int, most: int,
+) -> tuple[Array, Array, Array, Array, Array, Array, bool]:  # fmt: skip
     """Cut every cell by the zero lines of all functions.
 
     Args:
@@ -274,7 +283,7 @@ def cut_cells(values, near, scale, vertices, offsets, corners, origins, number, 
 
 
 @njit(cache=True, nogil=True)
-def refine(values, made):
+def refine(values: Array, made: Array) -> Array:
     """Add rows for new vertices to values at the old ones, [V, U]; `made` as by `cut_cells`."""
     count = values.shape[0]
     result = np.empty((count + made.shape[0], values.shape[1]))
@@ -287,7 +296,7 @@ def refine(values, made):
 
 
 @njit(cache=True, nogil=True)
-def neighbors_of(offsets, corners):
+def neighbors_of(offsets: Array, corners: Array) -> Array:
     """Return the cell across each edge, int64 [K]; -1 where there is none."""
     most = 0
     for corner in corners:
@@ -319,7 +328,7 @@ def neighbors_of(offsets, corners):
 
 
 @njit(cache=True, nogil=True)
-def maps_of(vertices, offsets, corners, values):
+def maps_of(vertices: Array, offsets: Array, corners: Array, values: Array) -> tuple[Array, Array]:
     """Read the affine function of each cell from the values at its widest triangle.
 
     Returns:
