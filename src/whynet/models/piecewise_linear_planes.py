@@ -7,7 +7,7 @@ two cells beside it, because the unit has the same values on the edge for both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -126,24 +126,29 @@ def _cut(
 ) -> _State | None:
     """Cut the cells by some units of a value; None where they become more than `most`."""
     shape = state.values[index].shape[1:]
-    held = state.values[index].reshape(len(state.vertices), -1).numpy()
-    as_they_are = not bool(levels.any()) and units == slice(0, levels.numel())
-    gap = np.ascontiguousarray(held)
-    if not as_they_are:
-        gap = np.zeros_like(held)
-        gap[:, units] = held[:, units] - levels.numpy()[units]
+    held = np.ascontiguousarray(state.values[index].reshape(len(state.vertices), -1).numpy())
+    level = levels.numpy()
+    highest, lowest = held[:, units].max(0) - level[units], held[:, units].min(0) - level[units]
+    # Only units with both signs can cut; of a convolutional layer those are few.
+    active = units.start + np.flatnonzero((highest > 0) & (lowest < 0))
+    every = units == slice(0, len(level)) and 2 * len(active) > len(level)
+    picked = held if every else held[:, active]
+    shift = level if every else level[active]
     gap, vertices, offsets, corners, origins, made, whole = cut_cells(
-        gap, _NEAR, np.abs(levels.numpy()), state.vertices, state.offsets, state.corners,
-        state.origins, number, most,
+        np.ascontiguousarray(picked - shift if shift.any() else picked), _NEAR, np.abs(shift),
+        state.vertices, state.offsets, state.corners, state.origins, number, most,
     )  # fmt: skip
     if not whole:
         return None
-    values = dict(state.values)
-    if len(made):
-        values = {k: _finer(v, made) for k, v in values.items() if k != index or not as_they_are}
-        if as_they_are:
-            # As the kernel left them: exactly zero where they cross.
-            values[index] = torch.from_numpy(gap).reshape(-1, *shape)
+    if len(made) == 0:
+        return replace(state, offsets=offsets, corners=corners, origins=origins)
+    values = {k: _finer(v, made) for k, v in state.values.items() if k != index}
+    finer = gap + shift if shift.any() else gap
+    if not every:
+        finer, cut = refine(held, made), finer
+        finer[:, active] = cut
+    # As the kernel left them: exactly on their level where they cross.
+    values[index] = torch.from_numpy(finer).reshape(-1, *shape)
     return _State(vertices, offsets, corners, origins, values)
 
 
