@@ -71,7 +71,7 @@ def advance(state: State) -> State:
     order = torch.as_tensor(generator.permutation(len(state.inputs)))
     around = state.inputs[order[:count]]
     rest = order[count : 3 * count] if len(order) >= 3 * count else order[:2]
-    pairs = state.inputs[rest].unflatten(0, (-1, 2))
+    pairs = state.inputs[rest.reshape(-1, 2)]
     centers = torch.cat([around, pairs.mean(1)])
     directions = torch.as_tensor(generator.standard_normal(centers.shape))
     norms = directions.flatten(1).norm(dim=1).reshape(-1, *[1] * (centers.dim() - 1))

@@ -177,7 +177,7 @@ def _density_tables(results: Results) -> tuple[Table, ...]:
         return ()
     places = [str(place) for place in measured.dataset["place"].values]
     others = _others(results, "wall-density")
-    rows = tuple(
+    rows: tuple[tuple[str | Estimate, ...], ...] = tuple(
         (word, *(held.estimate("wall_density", place=place) for place in places))
         for word, held in (("this network", measured), *others)
     )
