@@ -91,7 +91,6 @@ def read(state: State) -> Measurement:
     estimates = [
         intervals.mean_t(
             rows[rows[:, 0] == kind, 1] / (2 * state.radius),
-            unit="1/length",
             how="walls on segments of random direction, counted exactly, per length; mean",
             over="segments",
         )
