@@ -116,6 +116,22 @@ def test_equal_outputs_have_one_boundary_with_a_third() -> None:
     assert found.components == len(found.lines) == 1
 
 
+def test_a_tie_of_all_on_one_side_makes_no_boundary_with_the_class_it_counts_as() -> None:
+    # Left of 0 all are 0, and the first counts as the largest; right of it the first leads.
+    found = decision_boundary(
+        cells_of(function(lambda x: torch.cat([x[:, :1], 0 * x[:, :1], -x[:, :1]], 1).relu() * 1.0))
+    )
+    assert found.length == pytest.approx(2)  # 0 and 2 meet in the middle, and nothing else does
+    assert {tuple(pair) for pair in found.pairs.tolist()} == {(0, 2)}
+    rising = function(lambda x: torch.cat([x[:, :1].relu(), -x[:, :1].relu(), -x[:, :1].relu()], 1))
+    assert decision_boundary(cells_of(rising)).length == 0
+
+
+def test_a_level_taken_at_the_border_alone_bounds_nothing() -> None:
+    assert level_set(cells_of(function(lambda x: x[:, :1])), 0, 1.0).length == 0
+    assert level_set(cells_of(function(lambda x: x[:, :1])), 0, -1.0).length == 0
+
+
 def test_no_boundary_is_an_empty_one() -> None:
     found = level_set(cells_of(DIAMOND), 0, 3.0)
     assert (found.length, found.components, found.lines) == (0, 0, ())
@@ -184,3 +200,42 @@ def test_shared_ends_are_the_same_point() -> None:
         assert np.linalg.norm(np.diff(line, axis=0), axis=1).min() > 0
     total = sum(np.linalg.norm(np.diff(line, axis=0), axis=1).sum() for line in found.lines)
     assert total == pytest.approx(found.length)
+
+
+@pytest.mark.parametrize("integers", [False, True], ids=["general", "degenerate"])
+@pytest.mark.parametrize("seed", range(6))
+def test_boundaries_end_at_the_border_or_where_three_meet(seed: int, integers: bool) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    net = random_network(1 + seed % 4).double()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            drawn = torch.randn(parameter.shape, generator=generator).double()
+            # Small whole numbers: coincident, parallel and concurrent walls, and ties.
+            parameter.copy_(drawn.round() if integers else drawn)
+        net[-1].bias -= net(torch.full((1, 2), 0.3).double())[0]  # so that classes meet inside
+    found = decision_boundary(cells_of(net))
+    assert len(found.segments) > 0
+    ends = [line[i] for line in found.lines if not np.array_equal(*line[[0, -1]]) for i in (0, -1)]
+    for end in ends:
+        if abs(np.abs(end).max() - 1) < 1e-9:
+            continue
+        with torch.no_grad():
+            scores = net(torch.tensor(end)[None])[0]
+        tied = int((scores > scores.max() - 1e-9 * (1 + scores.abs().max())).sum())
+        around = sum(bool(np.linalg.norm(end - other) < 1e-9) for other in ends)
+        # Inside, lines branch where three outputs tie, or where two tie on a whole cell.
+        assert around >= 3 and (tied >= 3 or integers), (end, scores)
+    # On both sides of every segment, the two classes are those it says.
+    middle = found.segments.mean(1)
+    along = found.segments[:, 1] - found.segments[:, 0]
+    long = np.linalg.norm(along, axis=1) > 1e-4
+    normal = np.stack([-along[:, 1], along[:, 0]], 1)[long]
+    step = 1e-8 * normal / np.linalg.norm(normal, axis=1)[:, None]
+    with torch.no_grad():
+        values = [net(torch.tensor(middle[long] + side)) for side in (step, -step)]
+    if values[0].shape[1] == 1:
+        sides = [(value[:, 0] > 0).long() for value in values]
+    else:
+        sides = [value.argmax(1) for value in values]
+    pairs = torch.stack(sides, 1).sort(1).values
+    assert torch.equal(pairs, torch.tensor(found.pairs[long]).sort(1).values)

@@ -95,6 +95,11 @@ def decision_boundary(cells: PlaneCells, level: float = 0.0) -> Boundary:
     segments, found, pairs = (
         np.concatenate([part[i] for part in parts]) if parts else empty[i] for i in range(3)
     )
+    special = _special(cells, segments, found)
+    for index in np.flatnonzero(special):
+        pairs[index] = _beside(cells, segments[index], int(found[index]))
+    real = pairs[:, 0] != pairs[:, 1]
+    segments, found, pairs = segments[real], found[real], pairs[real]
     if len(segments) == 0:
         return Boundary(*empty, (), 0)
     nodes = _nodes(segments, _SAME_POINT * float(np.ptp(cells.vertices, axis=0).max()))
@@ -141,6 +146,54 @@ def _chords(
     span = points[1] - points[0]
     segments = np.stack([points[0] + t[:, None] * span for t in (low, high)], 1)
     return segments[kept], inside[kept], np.tile([one, two], (int(kept.sum()), 1))
+
+
+def _special(cells: PlaneCells, segments: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Say where more than two functions tie along a chord, or a chord is an edge of its cell."""
+    if len(segments) == 0:
+        return np.zeros(0, dtype=bool)
+    middle = segments.mean(1)
+    values = evaluate_maps(cells.maps[found], middle)
+    largest = values.max(1, keepdims=True)
+    tied = (values >= largest - _SAME_POINT * (1 + np.abs(largest))).sum(1)
+    along = segments[:, 1] - segments[:, 0]
+    normal = np.stack([-along[:, 1], along[:, 0]], 1)
+    normal /= np.maximum(np.linalg.norm(along, axis=1), 1e-300)[:, None]
+    counts = np.diff(cells.offsets)[found]
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    owner = np.repeat(np.arange(len(found)), counts)
+    corner = np.arange(len(owner)) - starts[owner] + cells.offsets[found][owner]
+    away = ((cells.vertices[cells.corners[corner]] - middle[owner]) * normal[owner]).sum(1)
+    room = np.minimum(np.maximum.reduceat(away, starts), -np.minimum.reduceat(away, starts))
+    near = _SAME_POINT * float(np.ptp(cells.vertices, axis=0).max())
+    return np.asarray((tied > 2) | (room <= near))
+
+
+def _beside(cells: PlaneCells, segment: np.ndarray, cell: int) -> tuple[int, int]:
+    """Return which function leads on each side of a chord, ascending; (0, 0) at the border."""
+    middle, along = segment.mean(0), segment[1] - segment[0]
+    normal = np.array([-along[1], along[0]]) / max(float(np.linalg.norm(along)), 1e-300)
+    near = _SAME_POINT * float(np.ptp(cells.vertices, axis=0).max())
+    begin, stop = int(cells.offsets[cell]), int(cells.offsets[cell + 1])
+    corners = cells.vertices[cells.corners[begin:stop]]
+    leaders = []
+    for side in (normal, -normal):
+        here = cell
+        if ((corners - middle) @ side).max() <= near:
+            ahead = np.roll(corners, -1, axis=0)
+            flat = (np.abs((corners - middle) @ side) <= near) & (
+                np.abs((ahead - middle) @ side) <= near
+            )
+            between = ((corners - middle) * (ahead - middle)).sum(1)
+            edge = int(np.where(flat, between, np.inf).argmin())
+            here = int(cells.neighbors[begin + edge])
+            if here < 0:
+                return 0, 0
+        values = evaluate_maps(cells.maps[[here]], middle[None])[0]
+        tie = values >= values.max() - _SAME_POINT * (1 + abs(float(values.max())))
+        slope = np.where(tie, side @ cells.maps[here, :2], -np.inf)
+        leaders.append(int((slope >= slope.max() - _TIE * (1 + abs(float(slope.max())))).argmax()))
+    return min(leaders), max(leaders)
 
 
 def _nodes(segments: np.ndarray, distance: float) -> np.ndarray:

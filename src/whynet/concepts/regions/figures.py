@@ -33,22 +33,22 @@ def profile(figure: Figure, position: np.ndarray, curve: np.ndarray, label: str)
     axes.set_ylabel(label)
 
 
-def counts(figure: Figure, rows: Sequence[tuple[str, Estimate, Estimate | None]]) -> None:
-    """Draw mean pieces a segment, trained beside initialization.
+def counts(
+    figure: Figure, rows: Sequence[tuple[str, Sequence[tuple[str, Estimate]]]], label: str
+) -> None:
+    """Draw a number of the trained network beside the same of its references, row by row.
 
     Args:
         figure: empty figure.
-        rows: kind of pair, the trained network, the network at initialization or None.
+        rows: kind of place, and in each the network and its references, the network first.
+        label: what the horizontal axis shows.
 
     """
     axes = figure.subplots()
-    for place, (name, trained, initial) in enumerate(reversed(list(rows))):
-        for estimate, color, shift, word in (
-            (trained, "C0", 0.14, "trained"),
-            (initial, "0.45", -0.14, "at initialization"),
-        ):
-            if estimate is None:
-                continue
+    for place, (name, numbers) in enumerate(reversed(list(rows))):
+        shifts = np.linspace(0.14, -0.14, len(numbers)) * max(1, len(numbers) - 1)
+        for (word, estimate), shift in zip(numbers, shifts, strict=True):
+            color = "C0" if word == numbers[0][0] else "0.45"
             axes.plot(
                 [estimate.low, estimate.high],
                 [place + shift] * 2,
@@ -58,7 +58,7 @@ def counts(figure: Figure, rows: Sequence[tuple[str, Estimate, Estimate | None]]
             )
             axes.plot(estimate.value, place + shift, "o", color=color, markersize=5)
             axes.annotate(
-                f"{word} {estimate.value:.1f}",
+                f"{word} {estimate.value:.3g}",
                 (estimate.high, place + shift),
                 xytext=(7, 0),
                 textcoords="offset points",
@@ -80,5 +80,5 @@ def counts(figure: Figure, rows: Sequence[tuple[str, Estimate, Estimate | None]]
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.set_xlim(left=0)
     axes.margins(x=0.25)
-    axes.set_xlabel("straight pieces on a segment, mean")
+    axes.set_xlabel(label)
     axes.grid(axis="x")

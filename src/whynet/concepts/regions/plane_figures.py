@@ -238,9 +238,8 @@ def _marks(axes: Axes, regions: PlaneRegions, labels: Sequence[str]) -> None:
     )
     middle = marks.mean(0)
     for mark, label in zip(marks, labels, strict=False):
-        right, above = mark[0] >= middle[0], mark[1] >= middle[1]
+        above = mark[1] >= middle[1]
         axes.annotate(
-            label, mark, xytext=(7 if right else -7, 6 if above else -6),
-            textcoords="offset points", ha="left" if right else "right",
+            label, mark, xytext=(0, 7 if above else -7), textcoords="offset points", ha="center",
             va="bottom" if above else "top", color=_INK, fontsize=7.5, path_effects=_HALO, zorder=6,
         )  # fmt: skip

@@ -22,53 +22,69 @@ QUESTION = Question(
     title="How many straight pieces is it made of?",
     short="Pieces",
     uses=("segment-pieces",),
-    may_use=("fit", "baselines"),
-    references=("segment-pieces",),
+    may_use=("wall-density", "fit", "baselines"),
+    references=("segment-pieces", "wall-density"),
     order=60,
 )
 
 
+Numbers = tuple[tuple[str, Estimate], ...]
+"""What each network shows: the examined one first."""
+
+
 def ask(results: Results) -> Panel:
-    """Count pieces between examples, beside the same count before training."""
+    """Count pieces between examples, beside the same count on the reference networks."""
     measured: Measurement = results.measured["segment-pieces"]
-    initial: Measurement | None = results.initial.get("segment-pieces")
+    others = _others(results, "segment-pieces")
     kinds = [str(kind) for kind in measured.dataset["pair"].values]
-    rows = [
-        (kind, measured.estimate("pieces", pair=kind), _initial_pieces(initial, kind))
-        for kind in kinds
-    ]
+    rows = [(kind, _beside(measured, others, "pieces", "pair", kind)) for kind in kinds]
     return Panel(
         lead=_lead(rows),
         method="The network is piecewise linear: along a segment it is affine between knots, "
         "which are found exactly, in float64. The bars are over the segments that were drawn.",
         figures=_figures(results, measured, rows),
-        tables=(_table(measured, initial, kinds),),
+        tables=(_table(measured, others, kinds), *_density_tables(results)),
         assumptions=(
             Assumption("Every operation of the network is piecewise linear", "met"),
             Assumption(
                 "Segments between examples are where complexity matters", "cannot be checked"
             ),
         ),
-        findings=_findings(measured, initial),
+        findings=_findings(measured, results.initial.get("segment-pieces")),
     )
 
 
-def _initial_pieces(initial: Measurement | None, kind: str) -> Estimate | None:
-    if initial is None or kind not in initial.dataset["pair"].values:
-        return None
-    return initial.estimate("pieces", pair=kind)
+def _others(results: Results, instrument: str) -> tuple[tuple[str, Measurement], ...]:
+    """Return the same measurement of the network before training and with shuffled labels."""
+    held = (("at initialization", results.initial), ("shuffled labels", results.shuffled))
+    return tuple((name, found[instrument]) for name, found in held if instrument in found)
 
 
-def _lead(rows: list[tuple[str, Estimate, Estimate | None]]) -> str:
+def _beside(
+    measured: Measurement,
+    others: tuple[tuple[str, Measurement], ...],
+    name: str,
+    axis: str,
+    label: str,
+) -> Numbers:
+    return tuple(
+        (word, held.estimate(name, **{axis: label}))
+        for word, held in (("trained", measured), *others)
+        if name in held.names and label in held.dataset[axis].values
+    )
+
+
+def _lead(rows: list[tuple[str, Numbers]]) -> str:
     parts = []
-    for kind, trained, initial in rows:
+    for kind, numbers in rows:
         words = {"any": "two examples"}.get(kind, f"two examples of {kind}").replace(
             "of same class", "of the same class"
         )
+        (_, trained), *rest = numbers
         text = f"Between {words} it is made of {format_interval(trained)} straight pieces"
-        if initial is not None:
-            text += f" (before training {format_interval(initial)})"
-        parts.append(text + ".")
+        names = {"at initialization": "before training", "shuffled labels": "with shuffled labels"}
+        beside = [f"{names[word]} {format_interval(estimate)}" for word, estimate in rest]
+        parts.append(text + (f" ({', '.join(beside)})" if beside else "") + ".")
     return " ".join(parts)
 
 
@@ -105,15 +121,15 @@ def _findings(measured: Measurement, initial: Measurement | None) -> tuple[Findi
 def _figures(
     results: Results,
     measured: Measurement,
-    rows: list[tuple[str, Estimate, Estimate | None]],
+    rows: list[tuple[str, Numbers]],
 ) -> tuple[Figure, ...]:
     drawn = [
         Figure(
             "pieces-counts",
-            partial(figures.counts, rows=rows),
+            partial(figures.counts, rows=rows, label="straight pieces on a segment, mean"),
             "Straight pieces on segments between two examples. Bars: 95 % over segments.",
             _lead(rows),
-            height=0.8 + 0.55 * len(rows),
+            height=0.8 + (0.25 + 0.16 * max(len(numbers) for _, numbers in rows)) * len(rows),
         )
     ]
     if "profile" in measured.names:
@@ -133,7 +149,9 @@ def _figures(
     return tuple(drawn)
 
 
-def _table(measured: Measurement, initial: Measurement | None, kinds: list[str]) -> Table:
+def _table(
+    measured: Measurement, others: tuple[tuple[str, Measurement], ...], kinds: list[str]
+) -> Table:
     names = (
         ("pieces", "pieces: a unit switches"),
         ("output_pieces", "pieces of the output"),
@@ -144,11 +162,30 @@ def _table(measured: Measurement, initial: Measurement | None, kinds: list[str])
     for name, words in names:
         if name in measured.names:
             rows.append((words, *(measured.estimate(name, pair=kind) for kind in kinds)))
-            if initial is not None and name in initial.names and name != "length":
-                rows.append(
-                    (
-                        f"{words}, at initialization",
-                        *(initial.estimate(name, pair=kind) for kind in kinds),
-                    )
-                )
+        for word, other in others if name != "length" else ():
+            # A reference may predict one class alone, and then knows other kinds of pairs.
+            if name in other.names and set(kinds) <= set(other.dataset["pair"].values):
+                numbers = (other.estimate(name, pair=kind) for kind in kinds)
+                rows.append((f"{words}, {word}", *numbers))
     return Table(("mean a segment", *kinds), tuple(rows), "Means over segments between examples.")
+
+
+def _density_tables(results: Results) -> tuple[Table, ...]:
+    """Say how densely walls stand around examples, where it was measured."""
+    measured: Measurement | None = results.measured.get("wall-density")
+    if measured is None:
+        return ()
+    places = [str(place) for place in measured.dataset["place"].values]
+    others = _others(results, "wall-density")
+    rows: tuple[tuple[str | Estimate, ...], ...] = tuple(
+        (word, *(held.estimate("wall_density", place=place) for place in places))
+        for word, held in (("this network", measured), *others)
+    )
+    return (
+        Table(
+            ("walls a unit of length", *places),
+            rows,
+            "Walls on short segments of random direction, around examples and around the middle "
+            "of two.",
+        ),
+    )
