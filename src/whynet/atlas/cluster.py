@@ -95,16 +95,25 @@ class Cluster:
         address: of its scheduler.
         insecure: whether an address of another machine may be unencrypted.
         timeout: seconds after which a group is given up; None: never.
+        ahead: whether the scheduler holds jobs that no worker has begun yet; without, a job is
+            handed over only when a thread is free for it.
 
     Raises:
         InputError: the address is refused, nobody answers there, or Dask is not installed.
 
     """
 
-    def __init__(self, address: str, *, insecure: bool = False, timeout: float | None = None):
+    def __init__(
+        self,
+        address: str,
+        *,
+        insecure: bool = False,
+        timeout: float | None = None,
+        ahead: bool = True,
+    ) -> None:
         check_address(address, insecure=insecure)
         distributed = _distributed()
-        self._timeout, self._pending = timeout, dict[Any, Job]()
+        self._timeout, self._ahead, self._pending = timeout, ahead, dict[Any, Job]()
         self._run = secrets.token_hex(8)
         try:
             # Certificates, where there are any, stand in Dask's own configuration.
@@ -165,7 +174,8 @@ class Cluster:
 
     def _fill(self, waiting: Iterator[Job], completed: Any) -> None:
         """Hand over jobs until the scheduler holds enough."""
-        while len(self._pending) < IN_FLIGHT and (job := next(waiting, None)) is not None:
+        most = IN_FLIGHT if self._ahead else self._threads()
+        while len(self._pending) < most and (job := next(waiting, None)) is not None:
             if self._client.status != "running":
                 raise ClusterLostError
             future = self._client.submit(
@@ -173,6 +183,13 @@ class Cluster:
             )
             self._pending[future] = job
             completed.add(future)
+
+    def _threads(self) -> int:
+        """Return how many jobs the workers of the moment run at a time; at least one."""
+        try:
+            return min(IN_FLIGHT, max(1, sum(self._client.nthreads().values())))
+        except Exception as gone:  # as below
+            raise ClusterLostError from gone
 
     def _outcome(self, job: Job, future: Any) -> Outcome:
         if future.status in ("cancelled", "lost"):

@@ -41,7 +41,8 @@ class Execution:
         insecure_cluster: whether an unencrypted address of another machine is allowed.
         timeout: seconds after which a group is stopped and recorded as failed.
         retry_failed: whether cells that failed before run again.
-        budget: seconds after which no further group starts.
+        budget: seconds after which no further group starts; one that runs ends. With 0 none
+            starts, and what a store holds is judged.
 
     Raises:
         InputError: a number is out of its range, or the address is refused.
@@ -60,9 +61,10 @@ class Execution:
         if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MOST_WORKERS:
             wanted = f"a whole number from 1 to {MOST_WORKERS:,}"
             raise InputError("workers", repr(count), wanted)
-        for name, seconds in (("timeout", self.timeout), ("budget", self.budget)):
-            if seconds is not None and not 0 < seconds < math.inf:
-                raise InputError(name, repr(seconds), "a number of seconds above zero")
+        if self.timeout is not None and not 0 < self.timeout < math.inf:
+            raise InputError("timeout", repr(self.timeout), "a number of seconds above zero")
+        if self.budget is not None and not 0 <= self.budget < math.inf:
+            raise InputError("budget", repr(self.budget), "a number of seconds, at least zero")
         if self.scheduler is not None:
             check_address(self.scheduler, insecure=self.insecure_cluster)
 
@@ -106,7 +108,10 @@ class _Here:
 def _backend(execution: Execution, module: ClaimModule, jobs: int) -> _Backend:
     if execution.scheduler is not None:
         return Cluster(
-            execution.scheduler, insecure=execution.insecure_cluster, timeout=execution.timeout
+            execution.scheduler,
+            insecure=execution.insecure_cluster,
+            timeout=execution.timeout,
+            ahead=execution.budget is None,
         )
     if execution.workers > 1 or execution.timeout is not None:
         return Pool(min(execution.workers, jobs), execution.timeout)
@@ -228,8 +233,10 @@ def run_groups(
 ) -> str:
     """Run the groups that a store does not hold yet.
 
-    All predictions are on disk before the first experiment begins. A group runs whole; of it
-    those cells are committed, in one transaction, that no earlier run has finished.
+    All predictions are on disk before the first experiment begins. Groups start in the order
+    given, which is that of the grids: a function of what was asked for, not of what remains. A
+    group runs whole; of it those cells are committed, in one transaction, that no earlier run
+    has finished.
 
     Args:
         entry: the claim.
@@ -257,6 +264,8 @@ def run_groups(
         count = max(len(unpredicted), len(sweep.unfinished()))
         if not count:
             return ""
+        if time.monotonic() >= deadline:
+            return BUDGET
         source_text(entry)  # a file that has changed is refused before anything starts
         with _backend(execution, module, count) as backend:
             sweep.run(backend, "predict", unpredicted)

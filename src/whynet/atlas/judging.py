@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from whynet.atlas.tables import STATE
 from whynet.core.claim import Claim, ClaimModule, Judgement
@@ -23,12 +25,14 @@ class Verdict:
         controls: name of a control to its judgement.
         faults: controls that were not refuted: while there are any, the experiment does not
             test the claim and its verdict is inconclusive.
+        unfinished: those among them that have cells without a result.
 
     """
 
     judgement: Judgement
     controls: Mapping[str, Judgement]
     faults: tuple[str, ...] = ()
+    unfinished: tuple[str, ...] = ()
 
     @property
     def state(self) -> str:
@@ -42,10 +46,11 @@ class Verdict:
         """Why, in a sentence or two."""
         if not self.faults:
             return self.judgement.sentence
-        names = ", ".join(self.faults)
-        return (
-            f"{self.judgement.sentence} But the experiment cannot tell: not refuted under {names}."
-        )
+        told = [name for name in self.faults if name not in self.unfinished]
+        parts = [f"not refuted under {', '.join(told)}"] if told else []
+        if self.unfinished:
+            parts.append(f"cells have no result under {', '.join(self.unfinished)}")
+        return f"{self.judgement.sentence} But the experiment cannot tell: {'; '.join(parts)}."
 
 
 def verdict_of(
@@ -62,14 +67,20 @@ def verdict_of(
     found = {name: judged(module, *pair) for name, pair in tables.items()}
     controls = {c.name: found[c.name] for c in claim.controls if c.name in found}
     faults = tuple(name for name, judgement in controls.items() if judgement.state != "refuted")
-    return Verdict(found[CLAIM], controls, faults)
+    unfinished = tuple(name for name in faults if _missing(tables[name][0]).any())
+    return Verdict(found[CLAIM], controls, faults, unfinished)
+
+
+def _missing(measured: xr.Dataset) -> NDArray[np.bool_]:
+    """Return which cells have no result, `[cells]`."""
+    return np.asarray(measured[STATE].values.ravel() != "done")
 
 
 def judged(module: ClaimModule, measured: xr.Dataset, predicted: xr.Dataset) -> Judgement:
     """Judge one variant; cells that are missing make it inconclusive, whatever the rest says."""
-    states = measured[STATE].values.ravel()
-    missing = int((states != "done").sum())
+    missing = int(_missing(measured).sum())
     if missing:
+        states = measured[STATE].values.ravel()
         failed = int((states == "failed").sum())
         return Judgement(
             "inconclusive",

@@ -150,7 +150,11 @@ def grids_of(entry: ClaimEntry, grid: Grid, *, controls: bool = True) -> dict[st
 
 
 def groups_of_all(entry: ClaimEntry, grids: Mapping[str, Grid]) -> list[Group]:
-    """Return the groups of the claim and of its controls, each once."""
+    """Return the groups of the claim and of its controls, each once, those of the claim first.
+
+    So a run that ends before its time has the claim's own figure and numbers first; its controls
+    are only of use beside them.
+    """
     found = {g.id: g for grid in grids.values() for g in groups_of(entry.metadata, grid)}
     return list(found.values())
 

@@ -39,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--scale", default="small", metavar="…", help="smoke, small or full")
     run.add_argument("--seeds", type=int, metavar="N", help="repetitions (default: the preset's)")
     run.add_argument("--out", default="out/atlas", metavar="DIR", help="folder of the stores")
+    run.add_argument(
+        "--budget",
+        metavar="TIME",
+        help="such as 10m: after it no further group of cells starts, and the same command goes on",
+    )
     run.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
     run.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster")
     run.add_argument(

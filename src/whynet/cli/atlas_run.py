@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from whynet.core.budget import parse_seconds
 from whynet.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,11 +26,15 @@ def run_claims(arguments: argparse.Namespace) -> int:
     from whynet.atlas.pages import write_pages
     from whynet.cli.output import print_json, print_line
 
+    began = time.monotonic()
     plan = _plan(arguments)
     execution = _execution(arguments)
     out = Path(arguments.out)
     records = []
     for entry, grid in plan:
+        if arguments.budget is not None:  # of all claims together
+            left = max(0.0, began + parse_seconds(arguments.budget) - time.monotonic())
+            execution = dataclasses.replace(execution, budget=left)
         record = _run(entry, grid, out / entry.id, execution, arguments)
         records.append(record)
         if not arguments.quiet and not arguments.json:
@@ -68,15 +75,15 @@ def _plan(arguments: argparse.Namespace) -> list[tuple[ClaimEntry, Grid]]:
 
 def _execution(arguments: argparse.Namespace) -> Execution:
     from whynet.atlas.execution import Execution
-    from whynet.core.budget import parse_seconds
 
-    timeout = arguments.cell_timeout
+    timeout, budget = arguments.cell_timeout, arguments.budget
     return Execution(
         workers=arguments.workers,
         scheduler=arguments.scheduler,
         insecure_cluster=arguments.insecure_cluster,
         timeout=None if timeout is None else parse_seconds(timeout, "--cell-timeout"),
         retry_failed=arguments.retry_failed,
+        budget=None if budget is None else parse_seconds(budget),
     )
 
 
@@ -119,6 +126,7 @@ def _content(record: Record) -> dict[str, object]:
         "sentence": record.verdict.sentence,
         "controls": {name: found.state for name, found in record.verdict.controls.items()},
         "failed": len(record.failed),
+        "stopped": record.stopped,
     }
 
 
@@ -131,15 +139,16 @@ def _code(records: list[Record], arguments: argparse.Namespace) -> int:
         again = f"{run_command(records[-1])} --out {arguments.out}"
         say(f"interrupted; what was finished is kept. Again: {again}")
         return main.INTERRUPTED
+    for record in records:
+        if record.failed:
+            say(f"{len(record.failed):,} cells failed in {record.entry.id}; its page says why")
+    for why in dict.fromkeys(record.stopped for record in records if record.stopped):
+        which = [record.entry.id for record in records if record.stopped == why]
+        were = "was" if len(which) == 1 else "were"
+        say(f"{', '.join(which)} {were} not run to the end ({why}); the same command goes on")
     other = [r.entry.id for r in records if arguments.expect not in (None, r.verdict.state)]
     if other:
         say(f"not {arguments.expect}: {', '.join(other)}")
         return main.CONDITION
-    for record in records:
-        if record.failed:
-            say(f"{len(record.failed):,} cells failed in {record.entry.id}; its page says why")
-        if record.stopped:
-            say(f"{record.entry.id} was not run to its end ({record.stopped}); the same command "
-                "goes on")  # fmt: skip
     partly = any(record.failed or record.stopped for record in records)
     return main.PARTLY if partly else main.DONE
