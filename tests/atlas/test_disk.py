@@ -243,7 +243,9 @@ with Journal.open(folder, IDENTITY, driver=False) as reader:
     assert done.stdout == f"OSError {errno.EACCES}\n{len(KEYS)}\n", (done.stdout, done.stderr)
 
 
-CALLS = "pwrite64,fdatasync,fsync,ftruncate,rename,mkdir,openat,unlink,flock,mmap,write"
+CALLS = "pwrite64,fdatasync,fsync,ftruncate,mkdir,openat,unlink,flock,mmap"
+"""What a store calls on its files; it neither renames them nor calls plain write."""
+
 INJECTED = """
 try:
     resume(folder, 100)

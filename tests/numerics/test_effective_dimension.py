@@ -14,7 +14,7 @@ from whynet.numerics.effective_dimension import (
     effective_dimension,
     together,
 )
-from whynet.numerics.probes import rademacher
+from whynet.numerics.probes import gaussian
 
 SIZE = 60
 
@@ -42,7 +42,8 @@ def test_every_probe_is_bracketed_whatever_the_number_of_steps(steps: int) -> No
     found = bracketing_quadratures(
         lambda v: dense @ v, SIZE, steps=steps, probes=9, seed=4, dtype=torch.float64
     )
-    probes = rademacher(SIZE, 9, 4, dtype=torch.float64).numpy()
+    probes = gaussian(SIZE, 9, 4, dtype=torch.float64).numpy()
+    probes *= SIZE**0.5 / np.linalg.norm(probes, axis=0)
     for ridge in (1e-4, 1e-2, 1.0):
         solved = np.linalg.solve(dense.numpy() + ridge * np.eye(SIZE), dense.numpy() @ probes)
         true = (probes * solved).sum(0)

@@ -26,7 +26,7 @@ from whynet.numerics.deflation import check_orthonormal, deflated, project_out
 from whynet.numerics.intervals import ENOUGH_DRAWS
 from whynet.numerics.lanczos import Operator, lanczos_batch, tridiagonal
 from whynet.numerics.lanczos_quadrature import Floats, Quadrature, join, quadrature
-from whynet.numerics.probes import rademacher
+from whynet.numerics.probes import gaussian
 
 ROUNDOFF = 10
 """Eigenvalues of products are known up to this many units of round-off of the largest."""
@@ -93,21 +93,25 @@ def bracketing_quadratures(
     """
     if steps < 2:
         raise InputError("steps", str(steps), "at least 2")
-    columns = rademacher(size, probes, seed, dtype=dtype, device=device)
+    columns, left = gaussian(size, probes, seed, dtype=dtype, device=device), size
     if deflation is not None and deflation.shape[-1]:
         check_orthonormal(deflation, size)
         if deflation.shape[1] >= size:
             raise InputError("deflation", f"{size} directions of {size}", "fewer than all")
         columns, matmat = project_out(deflation, columns), deflated(matmat, deflation)
+        left = size - deflation.shape[1]
     runs = lanczos_batch(matmat, columns, steps)
-    masses = (runs.norms.numpy() ** 2 / size)[:, None]
+    # Directions uniform on the sphere of the subspace, each of length sqrt(left): unbiased, and
+    # where most eigenvalues stand far above the ridge without the scatter of the lengths, which
+    # has a long tail where directions were removed.
+    mass = left / size
     nodes, weights = quadrature(runs.alphas, runs.betas)
     roundoff = ROUNDOFF * float(torch.finfo(dtype).eps) * float(np.abs(nodes).max())
     alphas = _with_node(runs.alphas, runs.betas, -max(roundoff, np.finfo(float).tiny))
     low_nodes, low_weights = quadrature(alphas, runs.betas)
     return Brackets(
-        Quadrature(nodes, weights * masses, size),
-        Quadrature(low_nodes, low_weights * masses, size),
+        Quadrature(nodes, weights * mass, size),
+        Quadrature(low_nodes, low_weights * mass, size),
         roundoff,
     )
 

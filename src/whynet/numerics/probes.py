@@ -45,6 +45,29 @@ def rademacher(
     return (2 * bits - 1).T.to(device=device, dtype=dtype)
 
 
+def gaussian(
+    size: int,
+    probes: int,
+    seed: int,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Draw probes [size, probes] with independent standard normal entries.
+
+    Their directions are uniform, in the whole space and, projected, in every subspace.
+
+    Raises:
+        InputError: `size` or `probes` below 1.
+
+    """
+    _check("size", size)
+    _check("probes", probes)
+    generator = torch.Generator().manual_seed(seed)
+    entries = torch.randn((probes, size), generator=generator, dtype=torch.float64)
+    return entries.T.to(device=device, dtype=dtype)
+
+
 def _check(argument: str, value: int) -> None:
     if value < 1:
         raise InputError(argument, str(value), "at least 1")
