@@ -187,7 +187,8 @@ class Cluster:
     def _threads(self) -> int:
         """Return how many jobs the workers of the moment run at a time; at least one."""
         try:
-            return min(IN_FLIGHT, max(1, sum(self._client.nthreads().values())))
+            threads: int = sum(self._client.nthreads().values())
+            return min(IN_FLIGHT, max(1, threads))
         except Exception as gone:  # as below
             raise ClusterLostError from gone
 
