@@ -129,6 +129,28 @@ def test_progress_names_what_runs_and_ends_with_all(clock: Clock, run: Run) -> N
     assert told == [("a", 0, 2), ("b", 1, 2), ("a, round 2", 2, 2), ("", 2, 2)]
 
 
+def test_cheap_references_come_before_what_waits_and_unknown_cost_comes_last(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits on the network itself has no known cost, so its references wait as well."""
+    costs = {"cheap": 0.5, "dear": 9.0, "waiting": 30.0}
+    instruments = {name: Counting(clock, cost) for name, cost in costs.items()}
+    for name, instrument in instruments.items():
+        instrument.name = name
+    monkeypatch.setattr(schedule, "load_instrument", lambda name: instruments[name])
+    tasks = [Task(name, optional=name == "waiting") for name in costs]
+    views = ("initial", "seed-1")
+    tasks += [Task(name, view, 1, optional=True) for view in views for name in costs]
+    told: list[str] = []
+    run_tasks(
+        dict.fromkeys(("trained", *views), small_subject()), tasks, seed=0,
+        progress=lambda name, *_: told.append(name),
+    )  # fmt: skip
+    assert told[2:5] == ["cheap, at initialization", "cheap, seed 1", "waiting"]
+    assert told[5:7] == ["dear, at initialization", "dear, seed 1"]
+    assert told[7:9] == ["waiting, at initialization", "waiting, seed 1"]
+
+
 def test_more_rounds_are_the_same_rounds() -> None:
     """Exact rounds repeat what a budget bought, bit for bit."""
     subjects: dict[schedule.View, object] = {"trained": small_subject()}

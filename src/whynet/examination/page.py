@@ -27,6 +27,7 @@ from whynet.pages.words import counted, duration, marked, powers, slug, unbroken
 FIRST_SCREEN = 8
 """Findings on the first screen; further ones stand in their panels."""
 
+_BRACKET = re.compile(r"\[[^\[\]<>]{1,60}\]")
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5}|[a-z-]+/\d{7})")
 
 
@@ -275,13 +276,19 @@ def _table(table: Table) -> dict[str, Any]:
 
 
 def _cell(cell: str | Estimate) -> Markup:
+    """Write a cell; where its column is narrow, the bracket goes to a line of its own, whole."""
     if not isinstance(cell, Estimate):
-        return marked(cell, 300)
+        return _unbroken_brackets(marked(cell, 300))
     word = cell.kind if cell.kind in ("certified", "indicative") else ""
     text = powers(visible(format_interval(cell), 120))
     if not word:
-        return Markup("{}").format(text)
-    return Markup('{} <span class="kind">{}</span>').format(text, word)
+        return _unbroken_brackets(Markup("{}").format(text))
+    kind = Markup(' <span class="kind">{}</span>').format(word)
+    return _unbroken_brackets(Markup("{}").format(text)) + kind
+
+
+def _unbroken_brackets(text: Markup) -> Markup:
+    return Markup(_BRACKET.sub(r'<span class="bracket">\g<0></span>', text))
 
 
 def _interval_note(table: Table) -> str:

@@ -163,13 +163,18 @@ CHEAP = 1.0
 
 
 def _in_order(runs: Sequence[Run]) -> list[Run]:
-    """Order the optional runs: cheap references, the network's own, the other references."""
-    cost = {run.task.instrument: run.seconds for run in runs if run.task.view == "trained"}
+    """Order the optional runs: cheap references, the network's own, the other references.
+
+    What was not measured on the network yet has no known cost and counts as dear.
+    """
+    cost = {
+        run.task.instrument: run.seconds for run in runs if run.task.view == "trained" and run.begun
+    }
 
     def place(run: Run) -> tuple[int, float]:
         if run.task.view == "trained":
             return 1, 0.0
-        seconds = cost.get(run.task.instrument, 0.0)
+        seconds = cost.get(run.task.instrument, math.inf)
         return (0, 0.0) if seconds <= CHEAP else (2, seconds)
 
     return sorted((run for run in runs if run.task.optional), key=place)

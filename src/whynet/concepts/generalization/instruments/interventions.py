@@ -30,6 +30,7 @@ INSTRUMENT = Instrument(
     closed_form="logistic-labels-changed",
     rounds=10,
     draws=True,
+    slow=True,
 )
 
 SEEDS = 3
