@@ -303,6 +303,13 @@ def test_headings_tables_and_pictures_can_be_walked_without_eyes(page: Page) -> 
     assert page.tags[[t for t, _ in page.tags].index("body") + 1][1]["class"] == "skip"
 
 
+def test_markup_works_and_is_never_read(page: Page) -> None:
+    """The page's own elements are elements, not text; the invented report has no angle bracket."""
+    assert not re.search(r"</?(span|sup|sub|em|i|b)\b", page.text)
+    brackets = [each for tag, each in page.tags if tag == "span" and each.get("class") == "bracket"]
+    assert len(brackets) > 5
+
+
 def test_references_stand_in_the_order_of_surnames(page: Page) -> None:
     text = page.text[page.text.index("References\n") :]
     places = [text.index(name) for name in ("Behrooz Ghorbani", "Chuan Guo", "Tao Luo")]

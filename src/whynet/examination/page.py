@@ -288,7 +288,8 @@ def _cell(cell: str | Estimate) -> Markup:
 
 
 def _unbroken_brackets(text: Markup) -> Markup:
-    return Markup(_BRACKET.sub(r'<span class="bracket">\g<0></span>', text))
+    # A plain string: the pieces of a Markup would be escaped once more.
+    return Markup(_BRACKET.sub(r'<span class="bracket">\g<0></span>', str(text)))
 
 
 def _interval_note(table: Table) -> str:
