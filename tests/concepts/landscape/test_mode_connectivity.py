@@ -181,6 +181,32 @@ def test_a_linear_model_has_no_barrier() -> None:
     assert "bends upward everywhere" in panel.lead
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rounding_on_a_straight_line_is_no_barrier(dtype: torch.dtype) -> None:
+    """The absolute error of a linear model is linear in weights that never change its sign."""
+
+    def line(slope: float) -> nn.Linear:
+        module = nn.Linear(1, 1)
+        nn.init.constant_(module.weight, slope)
+        nn.init.zeros_(module.bias)
+        return module
+
+    def build() -> nn.Linear:
+        return line(1.0)
+
+    x = 1 + drawn(64, 1, seed=0).abs()
+    subject = Subject(
+        line(7.3e29), train=(x, 0 * x), test=(x, 0 * x), dtype=dtype, trainer=Trainer(
+            build, gives(lambda seed: line(1.7 + seed).state_dict())
+        ), loss=lambda outputs, targets: (outputs - targets).abs().mean(),
+    )  # fmt: skip
+    found = measured(subject)
+    assert (np.ptp(found.values("train_loss"), axis=-1) > 1e29).all()
+    for name in ("train_barrier", "barrier", "mean_barrier"):
+        assert (found.values(name) == 0).all(), name
+    assert (found.values("highest") == 0.5).all()
+
+
 def test_matched_units_are_the_planted_ones() -> None:
     subject = closed_forms()["turned-copies"].subject(torch.float64, 0)
     for seed in (1, 2):

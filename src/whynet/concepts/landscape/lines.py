@@ -26,6 +26,9 @@ POSITIONS = tuple(round(0.1 * k, 1) for k in range(11))
 RESET_ROWS = 2_048
 """Training rows that statistics of batch normalization are reset on."""
 
+ROUNDING = 32
+"""Rises below this many units in the last place of the largest loss are none."""
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -49,6 +52,7 @@ class Line:
         train_error: `[positions]`, share wrong there; None where the task has no classes.
         loss: `[positions, examples]`, loss of every test example.
         right: `[positions, examples]`, share of its labels that are right; None as above.
+        precision: distance from 1 to the next number in the dtype the losses were computed in.
 
     """
 
@@ -56,26 +60,32 @@ class Line:
     train_error: np.ndarray | None
     loss: np.ndarray
     right: np.ndarray | None
+    precision: float
 
     @property
     def train_rise(self) -> np.ndarray:
         """How far the training loss lies above the line between its ends, `[positions]`."""
-        return _rise(self.train_loss)
+        return _rise(self.train_loss, self.precision)
 
     @property
     def highest(self) -> int:
-        """Number of the inner position where `train_rise` is largest."""
-        return 1 + int(np.argmax(self.train_rise[1:-1]))
+        """Number of the inner position where `train_rise` is largest, the middle if none is."""
+        inner = self.train_rise[1:-1]
+        return 1 + (int(np.argmax(inner)) if inner.any() else len(inner) // 2)
 
     def rise(self, place: int) -> np.ndarray:
         """How far each test example's loss lies above the line between the ends, `[examples]`."""
-        return np.asarray(_rise(self.loss)[place])
+        return np.asarray(_rise(self.loss, self.precision)[place])
 
 
-def _rise(values: np.ndarray) -> np.ndarray:
+def _rise(values: np.ndarray, precision: float) -> np.ndarray:
     # In this order equal ends leave exactly nothing.
     share = np.array(POSITIONS).reshape(-1, *[1] * (values.ndim - 1))
-    return np.asarray((values - values[0]) - share * (values[-1] - values[0]))
+    rise = (values - values[0]) - share * (values[-1] - values[0])
+    # On a straight line only rounding is left, and where it is largest says nothing.
+    largest = np.abs(values).max(0)
+    rounded = np.abs(rise) <= ROUNDING * precision * np.where(np.isfinite(largest), largest, 0)
+    return np.where(rounded, 0.0, rise)
 
 
 def along(subject: Subject, other: nn.Module, rows: Rows) -> Line:
@@ -112,6 +122,7 @@ def along(subject: Subject, other: nn.Module, rows: Rows) -> Line:
         np.array(errors) if classes else None,
         np.stack(tests),
         np.stack(rights) if classes else None,
+        torch.finfo(subject.dtype).eps,
     )
 
 
