@@ -81,7 +81,7 @@ MISTAKES = (
     rows("triples", "def data():\n    return DataLoader(TensorDataset(torch.ones(6, 4), torch.ones(6), torch.ones(6)))\n", "3 parts; wanted batches .inputs, targets."),
     rows("named without labels", "class Rows(Dataset):\n    def __len__(self): return 6\n    def __getitem__(self, i): return {'a': 1.0, 'b': 2.0}\ndef data():\n    return Rows()\n", "with the entries 'a', 'b'"),
     rows("a loader that raises", STREAM.format("if i == 33: raise OSError('no image')") + "def data():\n    return DataLoader(Stream(), batch_size=10)\n", "fails after 3 batches .OSError: no image"),
-    rows("a worker that dies", STREAM.format("os._exit(1) if i == 33 else None") + "def data():\n    return DataLoader(Stream(), batch_size=10, num_workers=1)\n", "fails after . batches .(RuntimeError: DataLoader worker|ConnectionResetError)"),
+    rows("a worker that dies", STREAM.format("os._exit(1) if i == 33 else None") + "def data():\n    return DataLoader(Stream(), batch_size=10, num_workers=1)\n", "fails after . batches .(RuntimeError: DataLoader worker|ConnectionResetError|EOFError)"),
     rows("ragged rows", STREAM.format("yield torch.ones(5), 1") + "def data():\n    return DataLoader(Stream(), batch_size=1)\n", r"rows of \[5\] float32.*from row 1 on"),
     rows("another stream each time", STREAM.format("yield torch.randn(4), 1") + "def data():\n    return Stream()\n", "that differ"),
 )  # fmt: skip

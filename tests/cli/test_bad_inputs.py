@@ -70,7 +70,7 @@ def test_a_training_that_fails_is_said_where_it_is_run(shell: Shell, name: str) 
 
 # What PyTorch's loader does with the connection to a worker that died is not ours.
 @pytest.mark.filterwarnings(
-    "ignore:Exception ignored in.*_MultiProcessingDataLoaderIter"
+    "ignore:Exception ignored in.*(_MultiProcessingDataLoaderIter|gc_callback)"
     ":pytest.PytestUnraisableExceptionWarning"
 )
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
