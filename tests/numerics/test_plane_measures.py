@@ -22,9 +22,7 @@ HEXAGON = np.array([[math.cos(k * math.pi / 3), math.sin(k * math.pi / 3)] for k
 
 def cells_of(module: nn.Module, polygon: np.ndarray = SQUARE) -> PlaneCells:
     graph = graph_of(module, (2,))
-    found = subdivide(graph, torch.zeros(2), torch.eye(2), polygon)
-    assert isinstance(found, PlaneCells)
-    return found
+    return subdivide(graph, torch.zeros(2), torch.eye(2), polygon)
 
 
 def function(f: Callable[[Tensor], Tensor]) -> nn.Module:

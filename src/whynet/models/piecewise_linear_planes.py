@@ -2,42 +2,31 @@
 
 The network is continuous, so that its values belong to vertices, not to cells. At a unit that
 bends, every cell in which it has both signs is cut; the new vertex on an edge is shared by the
-two cells beside it, because the unit has the same values on the edge for both.
+two cells beside it, because the unit has the same values on the edge for both. Maxima of several
+numbers are followed in `piecewise_linear_maxima`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from whynet.core.outcome import NotApplicable
 from whynet.models.piecewise_linear import PiecewiseLinearGraph
+from whynet.models.piecewise_linear_maxima import decided
 from whynet.models.piecewise_linear_operations import Competitors, Thresholds, Value
+from whynet.models.piecewise_linear_plane_state import NEAR, PlaneState, cut_within, refined
 from whynet.numerics.plane_cells import PlaneCells
 from whynet.numerics.plane_cutting import cut_cells, maps_of, neighbors_of, refine
-
-_NEAR = 1e-12
-"""Share of the largest value of a unit within which it is on its level."""
 
 _THIN = 1e-4
 """Share of the polygon's extent: the slopes of cells that are thinner are not read from corners."""
 
 _AT_ONCE = 2**22
 """Numbers of one operation on the centers of thin cells, for bounding memory."""
-
-
-@dataclass
-class _State:
-    """The cells so far, and the values of the network at their vertices."""
-
-    vertices: np.ndarray
-    offsets: np.ndarray
-    corners: np.ndarray
-    origins: np.ndarray
-    values: dict[int, Value]
 
 
 @torch.no_grad()
@@ -47,7 +36,7 @@ def subdivide(
     axes: Tensor,
     polygon: np.ndarray,
     max_cells: int = 1_000_000,
-) -> PlaneCells | NotApplicable:
+) -> PlaneCells:
     """Cut a convex polygon into the cells of a network.
 
     Args:
@@ -58,14 +47,13 @@ def subdivide(
         max_cells: cells above which it stops.
 
     Returns:
-        The cells, `complete` false where it was interrupted or stopped; or the sentence that
-        says which operation is not followed.
+        The cells, `complete` false where it was interrupted or stopped.
 
     """
     axes, origin = axes.double(), origin.double()
     points = torch.as_tensor(polygon, dtype=torch.float64)
     count = len(polygon)
-    state = _State(
+    state = PlaneState(
         np.asarray(polygon, dtype=np.float64),
         np.array([0, count]),
         np.arange(count),
@@ -75,14 +63,13 @@ def subdivide(
     complete = False
     try:
         for number, step in enumerate(graph.steps):
-            if isinstance(step.operation.bends, Competitors):
-                return NotApplicable(f"{step.name}: maxima are not followed in planes.")
-            if isinstance(step.operation.bends, Thresholds):
-                state, whole = _crossed(
-                    state, step.inputs[0], step.operation.bends, number, max_cells
-                )
-                if not whole:
-                    break
+            bends, whole = step.operation.bends, True
+            if isinstance(bends, Competitors):
+                state, whole = decided(state, step.inputs, bends, number, max_cells)
+            elif isinstance(bends, Thresholds):
+                state, whole = _crossed(state, step.inputs[0], bends, number, max_cells)
+            if not whole:
+                break
             inputs = [state.values[index] for index in step.inputs]
             state.values[step.output] = step.operation.apply(inputs)
             for index in step.last_use:
@@ -103,8 +90,8 @@ def subdivide(
 
 
 def _crossed(
-    state: _State, index: int, bends: Thresholds, number: int, most: int
-) -> tuple[_State, bool]:
+    state: PlaneState, index: int, bends: Thresholds, number: int, most: int
+) -> tuple[PlaneState, bool]:
     """Return the cells, cut where units cross their levels, and whether by all of them.
 
     Of more than `most` cells, those are returned with which the bound is passed, unit by unit. A
@@ -113,17 +100,17 @@ def _crossed(
     shape = state.values[index].shape[1:]
     for level in bends.levels:
         levels = torch.broadcast_to(torch.as_tensor(level, dtype=torch.float64), shape).flatten()
-        units = slice(0, levels.numel())
-        finer = _cut(state, index, levels, units, number, most)
-        if finer is None:
-            return _cut_until(state, index, levels, number, most), False
-        state = finer
+        cut = partial(_cut, index=index, levels=levels, number=number)
+        # A line cuts each cell in at most two.
+        state, whole = cut_within(state, cut, levels.numel(), most, 2)
+        if not whole:
+            return state, False
     return state, True
 
 
 def _cut(
-    state: _State, index: int, levels: Tensor, units: slice, number: int, most: int
-) -> _State | None:
+    state: PlaneState, units: slice, most: int, *, index: int, levels: Tensor, number: int
+) -> PlaneState | None:
     """Cut the cells by some units of a value; None where they become more than `most`."""
     shape = state.values[index].shape[1:]
     held = np.ascontiguousarray(state.values[index].reshape(len(state.vertices), -1).numpy())
@@ -134,45 +121,27 @@ def _cut(
     every = units == slice(0, len(level)) and 2 * len(active) > len(level)
     picked = held if every else held[:, active]
     shift = level if every else level[active]
-    gap, vertices, offsets, corners, origins, made, whole = cut_cells(
-        np.ascontiguousarray(picked - shift if shift.any() else picked), _NEAR, np.abs(shift),
+    gap, vertices, offsets, corners, origins, _, made, whole = cut_cells(
+        np.ascontiguousarray(picked - shift if shift.any() else picked), NEAR, np.abs(shift),
         state.vertices, state.offsets, state.corners, state.origins, number, most,
     )  # fmt: skip
     if not whole:
         return None
     if len(made) == 0:
         return replace(state, offsets=offsets, corners=corners, origins=origins)
-    values = {k: _finer(v, made) for k, v in state.values.items() if k != index}
+    values = {k: refined(v, made) for k, v in state.values.items() if k != index}
     finer = gap + shift if shift.any() else gap
     if not every:
         finer, cut = refine(held, made), finer
         finer[:, active] = cut
     # As the kernel left them: exactly on their level where they cross.
     values[index] = torch.from_numpy(finer).reshape(-1, *shape)
-    return _State(vertices, offsets, corners, origins, values)
+    return PlaneState(vertices, offsets, corners, origins, values)
 
 
-def _cut_until(state: _State, index: int, levels: Tensor, number: int, most: int) -> _State:
-    """Cut by units in their order, up to the first that makes more than `most` cells."""
-    begin, block = 0, 2 ** (levels.numel().bit_length() - 1)
-    while block:
-        finer = _cut(state, index, levels, slice(begin, begin + block), number, most)
-        if finer is not None:
-            state, begin = finer, begin + block
-        block //= 2
-    # A line cuts each cell in at most two.
-    last = _cut(state, index, levels, slice(begin, begin + 1), number, 2 * most)
-    return state if last is None else last
-
-
-def _finer(value: Value, made: np.ndarray) -> Value:
-    if not isinstance(value, Tensor):
-        return tuple(_finer(item, made) for item in value)
-    flat = np.ascontiguousarray(value.reshape(len(value), -1).numpy())
-    return torch.from_numpy(refine(flat, made)).reshape(-1, *value.shape[1:])
-
-
-def _maps(graph: PiecewiseLinearGraph, origin: Tensor, axes: Tensor, state: _State) -> np.ndarray:
+def _maps(
+    graph: PiecewiseLinearGraph, origin: Tensor, axes: Tensor, state: PlaneState
+) -> np.ndarray:
     """Return the affine map of each cell: from its corners; where it is thin, by derivatives."""
     cells = len(state.offsets) - 1
     rows = max(1, _AT_ONCE // graph.widest)
@@ -193,7 +162,7 @@ def _maps(graph: PiecewiseLinearGraph, origin: Tensor, axes: Tensor, state: _Sta
     return np.asarray(maps)
 
 
-def _centers(state: _State, cells: np.ndarray) -> np.ndarray:
+def _centers(state: PlaneState, cells: np.ndarray) -> np.ndarray:
     counts = np.diff(state.offsets)[cells]
     starts = np.cumsum(counts) - counts
     places = np.arange(counts.sum()) + np.repeat(state.offsets[cells] - starts, counts)

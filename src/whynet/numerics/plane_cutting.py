@@ -127,7 +127,7 @@ def _cutter(bits: Array, words: int, corners: Array, first: int, size: int, star
 def cut_cells(
     values: Array, near: float, scale: Array, vertices: Array, offsets: Array, corners: Array,
     origins: Array, number: int, most: int,
-) -> tuple[Array, Array, Array, Array, Array, Array, bool]:  # fmt: skip
+) -> tuple[Array, Array, Array, Array, Array, Array, Array, bool]:  # fmt: skip
     """Cut every cell by the zero lines of all functions.
 
     Args:
@@ -142,9 +142,10 @@ def cut_cells(
         most: cells above which it stops.
 
     Returns:
-        `values`, `vertices`, `offsets`, `corners` and `origins` of the finer cells; float64
-        [N, 3] with the ends of the edge that each new vertex cuts, in the order they were made,
-        and its position on it; and whether there are at most `most` cells.
+        `values`, `vertices`, `offsets`, `corners` and `origins` of the finer cells; int64 [C],
+        the cell that each was cut from, ascending; float64 [N, 3] with the ends of the edge that
+        each new vertex cuts, in the order they were made, and its position on it; and whether
+        there are at most `most` cells.
 
     Cost: O(U) for every vertex, and U / 32 words for every corner of a cell that comes or goes.
 
@@ -169,6 +170,7 @@ def cut_cells(
     out_origins = np.empty(2 * corners.size + 64, np.int64)
     out_offsets = np.empty(2 * offsets.size + 64, np.int64)
     out_offsets[0] = 0
+    out_parents = np.empty(2 * offsets.size + 64, np.int64)
     cells, top_out = 0, 0
     pool_corners = np.empty(256, np.int64)
     pool_origins = np.empty(256, np.int64)
@@ -202,11 +204,15 @@ def cut_cells(
                 cells += 1
                 if cells + 1 > out_offsets.size:
                     out_offsets = _longer(out_offsets, cells + 1)
+                if cells > out_parents.size:
+                    out_parents = _longer(out_parents, cells)
                 out_offsets[cells] = top_out
+                out_parents[cells - 1] = cell
                 if cells > most:
                     return (
                         new_values[:count], new_vertices[:count], out_offsets[: cells + 1],
-                        out_corners[:top_out], out_origins[:top_out], made[:fresh], False,
+                        out_corners[:top_out], out_origins[:top_out], out_parents[:cells],
+                        made[:fresh], False,
                     )  # fmt: skip
                 continue
             word, bit = unit // _WORD, unit % _WORD
@@ -278,7 +284,7 @@ def cut_cells(
                 height += 1
     return (
         new_values[:count], new_vertices[:count], out_offsets[: cells + 1],
-        out_corners[:top_out], out_origins[:top_out], made[:fresh], True,
+        out_corners[:top_out], out_origins[:top_out], out_parents[:cells], made[:fresh], True,
     )  # fmt: skip
 
 

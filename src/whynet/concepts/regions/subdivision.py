@@ -203,8 +203,6 @@ def subdivide(
         cells = piecewise_linear_planes.subdivide(
             graph, plane.origin, plane.axes, plane.polygon, max_cells
         )
-    if isinstance(cells, NotApplicable):
-        return cells
     return PlaneRegions(
         plane, cells, tuple(step.name for step in graph.steps), tuple(graph.output_shape)
     )
