@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -54,4 +55,34 @@ def counted_and_expected(
         axes.set_xticks(places)
         axes.set_xlabel(labels[0])
     left.legend(fontsize="small", title="bars: expected")
+    figure.tight_layout()
+
+
+def equal_numbers(
+    figure: Figure,
+    families: Mapping[str, tuple[NDArray[Any], NDArray[Any]]],
+    *,
+    labels: tuple[str, str],
+) -> None:
+    """Draw numbers against those they are to equal, on logarithmic axes with their diagonal.
+
+    Args:
+        figure: empty.
+        families: name to known and counted numbers, `[cases]` each.
+        labels: of both axes.
+
+    """
+    axes = figure.subplots()
+    low = min(float(np.minimum(*pair).min()) for pair in families.values())
+    high = max(float(np.maximum(*pair).max()) for pair in families.values())
+    axes.plot([low, high], [low, high], color="#5b6472", linewidth=0.8)
+    for (name, (known, counted)), marker in zip(families.items(), "o^sDvP" * 9, strict=False):
+        axes.plot(known, counted, marker, markersize=5, fillstyle="none", label=name)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
+    axes.legend(fontsize="small")
     figure.tight_layout()
