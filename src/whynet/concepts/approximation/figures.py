@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -41,4 +42,33 @@ def errors_and_bounds(
         axes.set_xticks(folds)
         axes.set_xlabel("folds")
         axes.legend(fontsize="small")
+    figure.tight_layout()
+
+
+def distances(
+    figure: Figure, families: Mapping[str, NDArray[Any]], *, near: float, label: str
+) -> None:
+    """Draw how distances of all cases are distributed, on a logarithmic axis.
+
+    Args:
+        figure: empty.
+        families: name to distances, `[cases]`; zeros stand at 1e-17.
+        near: up to where they count as round-off.
+        label: what is measured.
+
+    """
+    axes = figure.subplots()
+    for name, values in families.items():
+        shown = np.sort(np.maximum(values, 1e-17))
+        share = (np.arange(len(shown)) + 1) / len(shown)
+        axes.plot(shown, share, "o-", markersize=3, drawstyle="steps-post", label=name)
+    axes.axvline(near, color="#5b6472", linestyle="--", linewidth=0.8)
+    axes.annotate(
+        "round-off ", (near, 0.02), ha="right", xycoords=("data", "axes fraction"), fontsize="small"
+    )
+    axes.set_xscale("log")
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel(label)
+    axes.set_ylabel("share of the cases")
+    axes.legend(fontsize="small")
     figure.tight_layout()
