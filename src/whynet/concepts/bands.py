@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from whynet.core.claim import Judgement
+from whynet.core.claim import Judgement, State
 from whynet.core.estimate import Estimate, format_number
 from whynet.numerics.intervals import mean_t
 
@@ -81,6 +81,16 @@ def judge_bands(bands: Sequence[Band]) -> Judgement:
 def _sentence(start: str, bands: Sequence[Band]) -> str:
     more = f"; and {len(bands) - SHOWN} more" if len(bands) > SHOWN else ""
     return f"{start}: {'; '.join(band.words for band in bands[:SHOWN])}{more}."
+
+
+def combined(*judgements: Judgement) -> Judgement:
+    """Return one judgement of several: refuted by any, supported by all."""
+    states = {judgement.state for judgement in judgements}
+    state: State = "supported" if states == {"supported"} else "inconclusive"
+    if "refuted" in states:
+        state = "refuted"
+    numbers = {name: e for judgement in judgements for name, e in judgement.numbers.items()}
+    return Judgement(state, " ".join(judgement.sentence for judgement in judgements), numbers)
 
 
 def slopes(sizes: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:

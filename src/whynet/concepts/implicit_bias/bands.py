@@ -82,16 +82,6 @@ def _written(estimate: Estimate) -> str:
     return f"{middle} [{low}, {format_number(estimate.high, estimate.unit)}]"
 
 
-def combined(*judgements: Judgement) -> Judgement:
-    """Return one judgement of several: refuted by any, supported by all."""
-    states = {judgement.state for judgement in judgements}
-    state: State = "supported" if states == {"supported"} else "inconclusive"
-    if "refuted" in states:
-        state = "refuted"
-    numbers = {name: e for judgement in judgements for name, e in judgement.numbers.items()}
-    return Judgement(state, " ".join(judgement.sentence for judgement in judgements), numbers)
-
-
 def not_reached(reached: xr.DataArray, what: str) -> Judgement | None:
     """Return what is said where runs miss a precondition, or None where all meet it."""
     missed = int((reached.values < 0.5).sum())

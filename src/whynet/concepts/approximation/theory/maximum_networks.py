@@ -42,6 +42,47 @@ def difference_of_maxima(
     return nn.Sequential(*layers, _linear(weight[:1] - weight[1:], bias[:1] - bias[1:]))
 
 
+def maxima_of_hidden_layer(
+    hidden: tuple[Tensor, Tensor], outer: tuple[Tensor, Tensor]
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Write a network of one hidden layer of ReLUs as a difference of maxima of affine functions.
+
+    A unit of positive outer weight v adds max(0, v (w x + b)), and a sum of maxima is the maximum
+    over all ways to choose a term of each, here over the subsets of the units: 2^p raised terms for
+    p units of positive outer weight, 2^q lowered ones for q others.
+
+    Args:
+        hidden: weight and bias of the units, shapes (units, inputs) and (units,).
+        outer: weight and bias of the output, shapes (units,) and ().
+
+    Returns:
+        Raised and lowered terms, as `difference_of_maxima` takes them; the output's bias is in
+        the raised ones.
+
+    Raises:
+        InputError: If the shapes do not fit, or there are more than 16 units of one sign.
+    """
+    weight, bias = hidden
+    factors, offset = outer
+    if weight.ndim != 2 or bias.shape != weight.shape[:1] or factors.shape != bias.shape:
+        raise InputError(
+            "outer", f"shapes {tuple(weight.shape)}, {tuple(bias.shape)}, {tuple(factors.shape)}",
+            "(units, inputs), (units,) and (units,)",
+        )  # fmt: skip
+    sides = []
+    for chosen in (factors > 0, factors <= 0):
+        units = int(chosen.sum())
+        if units > 16:
+            raise InputError("outer", f"{units} units of one sign", "at most 16")
+        numbers = torch.arange(2**units, device=weight.device)
+        places = torch.arange(units, device=weight.device)
+        subsets = ((numbers[:, None] >> places) & 1).to(weight.dtype)
+        size = factors[chosen].abs()
+        sides.append((subsets @ (size[:, None] * weight[chosen]), subsets @ (size * bias[chosen])))
+    (raised, raised_bias), lowered = sides
+    return (raised, raised_bias + offset), lowered
+
+
 def _level(counts: list[int], dtype: torch.dtype) -> tuple[Tensor, Tensor, list[int]]:
     """Return the matrices from values to hidden units and from those to the paired maxima."""
     units: list[dict[int, float]] = []
