@@ -8,7 +8,14 @@ import re
 import pytest
 from tests.house.places import CONCEPTS, ROOT, SOURCE, short, tracked
 
-from whynet.concepts.registry import instruments, load_instrument, load_question, questions
+from whynet.atlas.registry import claims
+from whynet.concepts.registry import (
+    field_tests,
+    instruments,
+    load_instrument,
+    load_question,
+    questions,
+)
 from whynet.core.builtin import BuiltIn
 from whynet.core.citations import bibliography
 from whynet.core.family import Family
@@ -60,12 +67,18 @@ def test_ids_are_unique_and_every_instrument_is_asked_for() -> None:
     assert set(instruments()) == used
 
 
-@pytest.mark.parametrize("room", ["instruments", "questions", "claims"])
+@pytest.mark.parametrize("room", ["instruments", "questions", "claims", "field_tests"])
 def test_every_room_holds_something(room: str) -> None:
     rooms = sorted(CONCEPTS.glob(f"*/{room}"))
     assert rooms
     for folder in rooms:
         assert list(folder.glob("[!_]*.py")), f"{short(folder)} is an empty room"
+
+
+def test_every_field_test_stands_in_the_concept_of_its_claim() -> None:
+    assert field_tests()
+    for name, entry in field_tests().items():
+        assert claims()[name].concept == entry.concept
 
 
 def test_every_concept_has_a_page_that_names_its_instruments() -> None:
