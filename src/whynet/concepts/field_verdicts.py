@@ -57,12 +57,14 @@ def judged_field(found: Measurement | NotApplicable, about: FieldTest) -> FieldV
     beside = f"the nearest of {_count(seeds)} is at {_distance(found, nearest)}" if seeds else ""
     for name in [n for n in references if n not in seeds] + ([nearest] if seeds else []):
         if _lead(found, THEORY, name).high < 0:
-            who = beside if name == nearest else f"{name} comes nearer ({_distance(found, name)})"
-            return FieldVerdict("does not explain", f"{lead}, and {who}.")
+            who = f"another seed is nearer ({beside})"
+            if name != nearest:
+                who = f"{name} comes nearer ({_distance(found, name)})"
+            return FieldVerdict("does not explain", f"{lead}; {who}.")
     for name in references:
         if name not in seeds and _lead(found, THEORY, name).low <= 0:
             alike = f"{name} ({_distance(found, name)}) cannot be told from it"
-            return FieldVerdict("inconclusive", f"{lead}, and {alike}.")
+            return FieldVerdict("inconclusive", f"{lead}; {alike}.")
     if not seeds:
         return FieldVerdict(
             "cannot be judged against another seed",

@@ -146,6 +146,22 @@ def measure_command(request: Request, instrument: str, rounds: int, weights: str
     return shlex.join(words)
 
 
+def field_command(request: Request, claim: str, seeds: int, weights: str | None = None) -> str:
+    """Write the command that tries a claim on the network again.
+
+    Args:
+        request: the run.
+        claim: id of the claim, or `file.py:CLAIM`.
+        seeds: other seeds that were trained.
+        weights: file of the examined weights; those of the request where None.
+
+    """
+    if weights is not None:
+        request = dataclasses.replace(request, weights=weights)
+    words = ["whynet", "atlas", "run", claim, "--on", request.target]
+    return shlex.join([*words, *_options(request, (*_SOURCES, *_SETTINGS)), "--seeds", str(seeds)])
+
+
 def examine_command(request: Request, out: str) -> str:
     """Write the command that runs the whole examination again."""
     words = ["whynet", "examine", request.target]

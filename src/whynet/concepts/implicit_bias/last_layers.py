@@ -65,6 +65,13 @@ def read_rows(subject: Subject, split: Split) -> tuple[Array, Features]:
     return np.concatenate([found.rows, np.ones((len(found.rows), 1))], axis=1), found
 
 
+def in_words(layer: LastLayer) -> str:
+    """Say what makes the outputs, a full sentence."""
+    count = layer.weights.shape[1] - layer.biased
+    bias = " and a constant" if layer.biased else ""
+    return f"a linear layer that reads {count:,} features{bias} makes the outputs."
+
+
 def unaffordable(subject: Subject, layer: LastLayer) -> NotApplicable | None:
     """Say where rows or weights are too many for an exact solution."""
     rows = subject.examples("train").count

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from whynet.concepts.implicit_bias.last_layers import (
     LastLayer,
     flat,
+    in_words,
     last_layer,
     read_rows,
     unaffordable,
@@ -65,10 +66,7 @@ def check_on(subject: Subject, seed: int) -> tuple[Check, ...] | NotApplicable:
         return NotApplicable("This does not apply: an example carries more than one label.")
     if (refused := unaffordable(subject, layer)) is not None:
         return refused
-    count = layer.weights.shape[1]
-    checks.append(
-        Check("linear", "met", f"the last layer reads {count:,} features and makes them.")
-    )
+    checks.append(Check("linear", "met", in_words(layer)))
     labels = labels_of(targets, outputs, subject.loss)
     wrong = int((subject.loss.predictions(outputs) != labels).sum())
     if wrong:

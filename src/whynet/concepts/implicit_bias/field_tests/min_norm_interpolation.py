@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from whynet.concepts.implicit_bias.last_layers import (
     LastLayer,
     flat,
+    in_words,
     last_layer,
     read_rows,
     unaffordable,
@@ -66,8 +67,7 @@ def check_on(subject: Subject, seed: int) -> tuple[Check, ...] | NotApplicable:
         return (*checks, Check("linear", "not met", layer.reason))
     if (refused := unaffordable(subject, layer)) is not None:
         return refused
-    count = layer.weights.shape[1]
-    checks.append(Check("linear", "met", f"the last layer reads {count:,} features."))
+    checks.append(Check("linear", "met", in_words(layer)))
     rows, found = read_rows(subject, "train")
     rank = int(np.linalg.matrix_rank(rows, tol=RANK * np.linalg.norm(rows, 2)))
     words = f"the features of {len(rows):,} training rows have rank {rank:,}."
