@@ -266,3 +266,14 @@ def test_what_follows_on_is_read_as_examine_reads_it() -> None:
     words = [TARGET, *DATA, "--seed", "3", "--dtype", "float64"]
     request = request_from(subject_parser().parse_args(words))
     assert (request.target, request.seed, request.dtype) == (TARGET, 3, "float64")
+
+
+def test_an_examination_tries_them_and_they_are_verified(fitted: Shell) -> None:
+    words = (TARGET, *DATA, *START, "--train-with", "fit.py:train")
+    fitted.good("examine", *words, "--only", "theories", "--out", "out", "--quiet")
+    kept = json.loads(Path("out/summary.json").read_text(encoding="utf-8"))["numbers"]
+    assert "ntk-linearized.distance.theory" in kept
+    again = ("verify", "out", TARGET, "--train-with", "fit.py:train", "--json")
+    verified = {one["name"]: one for one in json.loads(fitted.good(*again))}
+    assert verified["ntk-linearized"]["stands"]
+    assert verified["ntk-linearized"]["entries"] > 5

@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 
 from whynet.concepts.measuring import begin
-from whynet.concepts.registry import field_tests, load_field_test
+from whynet.concepts.registry import field_tests, instrument_of, load_field_test
 from whynet.core.estimate import Estimate
 from whynet.core.field_test import AssumptionFails, Check, FieldModule, FieldTest
-from whynet.core.instrument import Instrument, InstrumentModule
+from whynet.core.instrument import InstrumentModule
 from whynet.core.measurement import Measurement, Quantity
 from whynet.core.outcome import NotApplicable
 from whynet.models.preservation import preserved
@@ -32,9 +32,6 @@ Array = NDArray[Any]
 
 THEORY, CONTROL, CONSTANT, SEED = "theory", "control", "a constant", "seed "
 """Names of the predictions; another seed's is `seed 1`, `seed 2`, …"""
-
-MOST_SEEDS: Final = 20
-"""Rounds, each of which trains one further seed."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +76,8 @@ def start(module: FieldModule, subject: Subject, seed: int) -> State | NotApplic
     failing = next((check for check in checks if check.status == "not met"), None)
     if failing is not None:
         return AssumptionFails(
-            f"This does not apply, because {about.assumptions[failing.key]} is what the theory "
-            f"assumes ({failing.key}), and that fails here: {failing.found}",
+            f"This does not apply: the theory assumes {about.assumptions[failing.key]} "
+            f"({failing.key}), and that fails here: {failing.found}",
             checks,
         )
     theory = module.predict_on(subject, seed)
@@ -238,21 +235,10 @@ def checks_in(measured: Measurement) -> tuple[Check, ...]:
 
 def as_instrument(module: FieldModule) -> InstrumentModule:
     """Return a field test in the form of an instrument, so that it is scheduled like one."""
-    about = Instrument(
-        title=module.FIELD_TEST.asks,
-        unit="",
-        needs=module.FIELD_TEST.needs,
-        cost=module.FIELD_TEST.cost,
-        cites=module.FIELD_TEST.cites,
-        closed_form="",
-        rounds=MOST_SEEDS,
-        slow=True,
-        draws=True,
-    )
     return cast(
         InstrumentModule,
         SimpleNamespace(
-            INSTRUMENT=about,
+            INSTRUMENT=instrument_of(module.FIELD_TEST),
             start=lambda subject, seed: start(module, subject, seed),
             advance=advance,
             read=read,

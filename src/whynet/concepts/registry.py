@@ -65,6 +65,48 @@ def load_field_test(name: str) -> FieldModule:
     return cast(FieldModule, importlib.import_module(field_tests()[name].module))
 
 
+MOST_SEEDS: Final = 20
+"""Rounds of a field test, each of which trains one further seed."""
+
+
+@cache
+def measurers() -> dict[str, Entry[Instrument]]:
+    """Return all that measures in rounds: the instruments, and field tests in their form."""
+    found = dict(instruments())
+    for name, entry in field_tests().items():
+        found[name] = Entry(name, entry.concept, entry.module, instrument_of(entry.metadata))
+    return found
+
+
+def instrument_of(about: FieldTest) -> Instrument:
+    """Return what a field test is as an instrument, one that waits for time."""
+    return Instrument(
+        title=about.asks,
+        unit="",
+        needs=about.needs,
+        cost=about.cost,
+        cites=about.cites,
+        closed_form="",
+        rounds=MOST_SEEDS,
+        slow=True,
+        draws=True,
+    )
+
+
+def load_measurer(name: str, argument: str = "instrument") -> InstrumentModule:
+    """Import an instrument, or a field test in the form of one.
+
+    Raises:
+        InputError: there is neither; the sentence names the nearest instrument.
+
+    """
+    if name not in field_tests():
+        return load_instrument(name, argument)
+    from whynet.concepts.field_testing import as_instrument
+
+    return as_instrument(load_field_test(name))
+
+
 def load_instrument(name: str, argument: str = "instrument") -> InstrumentModule:
     """Import the file of an instrument.
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from whynet.concepts.registry import field_tests
 from whynet.core.budget import parse_bytes, parse_seconds
 from whynet.core.errors import InputError, StoreError
 
@@ -137,6 +138,8 @@ def measure_command(request: Request, instrument: str, rounds: int, weights: str
         weights: file of the examined weights; those of the request where None.
 
     """
+    if instrument in field_tests():
+        return field_command(request, instrument, rounds, weights)
     words = ["whynet", "measure", instrument, request.target]
     if weights is not None:
         request = dataclasses.replace(request, weights=weights)
