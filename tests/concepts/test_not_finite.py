@@ -289,7 +289,7 @@ class Careless:
 
 
 def test_an_instrument_that_looks_away_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measuring, "load_instrument", lambda name: Careless())
+    monkeypatch.setattr(measuring, "load_measurer", lambda name: Careless())
     with pytest.raises(AssertionError, match="where the twin has"):
         test_no_finite_number_comes_of_what_is_not("careless", "outputs of 1e30")
 

@@ -10,9 +10,11 @@ import pytest
 
 from whynet.concepts.measuring import measure
 from whynet.concepts.registry import (
+    field_tests,
     instruments,
     load_instrument,
     load_question,
+    measurers,
     questions,
     read_metadata,
 )
@@ -25,7 +27,8 @@ ROOT = Path(__file__).parents[2] / "src" / "whynet" / "concepts"
 
 
 @pytest.mark.parametrize(("room", "entries"), [("instruments", instruments()),
-                                               ("questions", questions())])  # fmt: skip
+                                               ("questions", questions()),
+                                               ("field_tests", field_tests())])  # fmt: skip
 def test_every_file_is_an_entry_and_every_entry_a_file(
     room: str, entries: dict[str, object]
 ) -> None:
@@ -46,11 +49,11 @@ def test_questions_use_instruments_that_exist() -> None:
     for entry in questions().values():
         question: Question = entry.metadata
         names = {*question.uses, *question.may_use}
-        assert names <= set(instruments())
+        assert names <= set(measurers())
         assert set(question.references) <= names
         assert question.title.endswith("?")
         used |= names
-    assert used == set(instruments()), "an instrument that no question uses"
+    assert used == set(measurers()), "an instrument or a field test that no question uses"
 
 
 def test_questions_are_in_the_order_of_their_panels() -> None:

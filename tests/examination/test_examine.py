@@ -7,7 +7,7 @@ import torch
 from tests.examination.small import small_subject
 
 from whynet.concepts.generalization.instruments import calibration, fit
-from whynet.concepts.registry import instruments, questions
+from whynet.concepts.registry import measurers, questions
 from whynet.core.errors import InputError
 from whynet.core.measurement import Measurement
 from whynet.examination.examine import choose, examine
@@ -18,7 +18,7 @@ def test_everything_is_asked_by_default() -> None:
     assert set(asked) == set(questions())
     assert set(wanted) == {
         name for q in asked.values() for name in (*q.uses, *q.may_use)
-    } <= set(instruments())  # fmt: skip
+    } <= set(measurers())  # fmt: skip
 
 
 def test_an_instrument_alone_brings_the_questions_it_suffices_for() -> None:

@@ -37,7 +37,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
         def load(name: str) -> InstrumentModule:
             return instruments[name]
 
-        monkeypatch.setattr(schedule, "load_instrument", load)
+        monkeypatch.setattr(schedule, "load_measurer", load)
         tasks = [Task(name, rounds=(rounds or {}).get(name)) for name in instruments]
         return run_tasks({"trained": small_subject()}, tasks, seed=0, budget=budget, **options)  # type: ignore[arg-type]
 
@@ -137,7 +137,7 @@ def test_cheap_references_come_before_what_waits_and_unknown_cost_comes_last(
     instruments = {name: Counting(clock, cost) for name, cost in costs.items()}
     for name, instrument in instruments.items():
         instrument.name = name
-    monkeypatch.setattr(schedule, "load_instrument", lambda name: instruments[name])
+    monkeypatch.setattr(schedule, "load_measurer", lambda name: instruments[name])
     tasks = [Task(name, optional=name == "waiting") for name in costs]
     views = ("initial", "seed-1")
     tasks += [Task(name, view, 1, optional=True) for view in views for name in costs]

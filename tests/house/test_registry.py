@@ -8,7 +8,14 @@ import re
 import pytest
 from tests.house.places import CONCEPTS, ROOT, SOURCE, short, tracked
 
-from whynet.concepts.registry import instruments, load_instrument, load_question, questions
+from whynet.atlas.registry import claims
+from whynet.concepts.registry import (
+    field_tests,
+    instruments,
+    load_instrument,
+    load_question,
+    questions,
+)
 from whynet.core.builtin import BuiltIn
 from whynet.core.citations import bibliography
 from whynet.core.family import Family
@@ -32,8 +39,8 @@ def test_question_is_what_its_source_says_and_names_instruments(name: str) -> No
     assert callable(module.ask)
     about = module.QUESTION
     used = {*about.uses, *about.may_use}
-    assert about.uses
-    assert used <= set(instruments())
+    assert used
+    assert used <= set(instruments()) | set(field_tests())
     assert set(about.references) <= used
 
 
@@ -57,15 +64,22 @@ def test_ids_are_unique_and_every_instrument_is_asked_for() -> None:
     stems = [p.stem for p in CONCEPTS.glob("*/instruments/[!_]*.py")]
     assert len(stems) == len(set(stems)) == len(instruments())
     used = {n for e in questions().values() for n in (*e.metadata.uses, *e.metadata.may_use)}
-    assert set(instruments()) == used
+    assert set(instruments()) | set(field_tests()) == used
+    assert not set(instruments()) & set(field_tests())
 
 
-@pytest.mark.parametrize("room", ["instruments", "questions", "claims"])
+@pytest.mark.parametrize("room", ["instruments", "questions", "claims", "field_tests"])
 def test_every_room_holds_something(room: str) -> None:
     rooms = sorted(CONCEPTS.glob(f"*/{room}"))
     assert rooms
     for folder in rooms:
         assert list(folder.glob("[!_]*.py")), f"{short(folder)} is an empty room"
+
+
+def test_every_field_test_stands_in_the_concept_of_its_claim() -> None:
+    assert field_tests()
+    for name, entry in field_tests().items():
+        assert claims()[name].concept == entry.concept
 
 
 def test_every_concept_has_a_page_that_names_its_instruments() -> None:

@@ -11,8 +11,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import cast
 
+from whynet.concepts.registry import FIELD_PARTS, field_tests
 from whynet.core.claim import Claim, ClaimModule, Control, Parameter
 from whynet.core.errors import InputError
+from whynet.core.field_test import FieldTest
 from whynet.core.metadata import read_metadata
 
 PARTS = {"Parameter": Parameter, "Control": Control}
@@ -75,6 +77,27 @@ def find_claim(reference: str, argument: str = "ID") -> ClaimEntry:
         known = ", ".join(claims())
         raise InputError(argument, repr(reference), f"my_claim.py:CLAIM, or one of {known}{hint}")
     return entry
+
+
+def field_test_of(entry: ClaimEntry) -> FieldTest | None:
+    """Return how a claim is tried on a user's network, or None where it says nothing of that.
+
+    A claim of the catalogue has a file of its own for it; a user's holds `FIELD_TEST` beside
+    `CLAIM`. The file is read, not run.
+    """
+    if entry.source is None:
+        known = field_tests().get(entry.id)
+        return None if known is None else known.metadata
+    try:
+        path = Path(entry.reference.rpartition(":")[0])
+        return read_metadata(path, "FIELD_TEST", FieldTest, FIELD_PARTS)
+    except (ValueError, TypeError):
+        return None
+
+
+def with_field_tests() -> dict[str, ClaimEntry]:
+    """Return the claims of the catalogue that can be tried on a user's network."""
+    return {name: entry for name, entry in claims().items() if name in field_tests()}
 
 
 def _own(reference: str, argument: str) -> ClaimEntry:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from whynet.cli.atlas_on import add_on_options, subject_words
 from whynet.cli.parser import add_output_options
 from whynet.core.errors import InputError
 
@@ -37,8 +38,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("claim", metavar="ID", nargs="?", help="as for show")
     run.add_argument("--all", action="store_true", help="every claim of the catalogue")
     run.add_argument("--scale", default="small", metavar="…", help="smoke, small or full")
-    run.add_argument("--seeds", type=int, metavar="N", help="repetitions (default: the preset's)")
-    run.add_argument("--out", default="out/atlas", metavar="DIR", help="folder of the stores")
+    run.add_argument(
+        "--seeds",
+        type=int,
+        metavar="N",
+        help="repetitions (default: the preset's); with --on other seeds to train (default: 3)",
+    )
+    run.add_argument(
+        "--out",
+        metavar="DIR",
+        help="folder of the stores (default: out/atlas; with --on out/theories)",
+    )
     run.add_argument(
         "--budget",
         metavar="TIME",
@@ -62,6 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="exit 1 where a verdict is another",
     )
     run.add_argument("--yes", action="store_true", help="run a grid of more than 100,000 cells")
+    add_on_options(run)
     add_output_options(run)
     report = commands.add_parser("report", help="write the pages of stores that were run")
     report.add_argument("folder", metavar="DIR", help="folder of the stores")
@@ -84,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from whynet.atlas.registry import claims
+    from whynet.atlas.registry import claims, field_test_of
     from whynet.cli.output import print_json, print_table
 
     found = claims().values()
@@ -92,16 +103,25 @@ def _list(arguments: argparse.Namespace) -> int:
         print_json([_about(entry) for entry in found])
         return 0
     print_table(
-        ("claim", "what it says", "concept", "answers", "small scale"),
+        ("claim", "what it says", "concept", "answers", "small scale", "on a network"),
         (
-            (e.id, e.metadata.title, e.concept, ", ".join(e.metadata.answers), e.metadata.cost)
-            for e in found
+            (
+                entry.id,
+                entry.metadata.title,
+                entry.concept,
+                ", ".join(entry.metadata.answers),
+                entry.metadata.cost,
+                "--on TARGET" if field_test_of(entry) else "",
+            )
+            for entry in found
         ),
     )
     return 0
 
 
 def _about(entry: ClaimEntry) -> dict[str, object]:
+    from whynet.atlas.registry import field_test_of
+
     about = entry.metadata
     return {
         "id": entry.id,
@@ -110,6 +130,7 @@ def _about(entry: ClaimEntry) -> dict[str, object]:
         "kind": about.kind,
         "answers": list(about.answers),
         "cost": about.cost,
+        "on_a_network": field_test_of(entry) is not None,
     }
 
 
@@ -136,6 +157,7 @@ def _show(arguments: argparse.Namespace) -> int:
                    f"{control.meaning}")  # fmt: skip
     if about.tolerance:
         print_line(f"verdict: {about.tolerance}")
+    _show_field_test(entry)
     known = bibliography()
     for key in about.cites:
         print_line(f"source: {known[key].short}. {known[key].title}. {known[key].where}")
@@ -151,13 +173,33 @@ def _show(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _show_field_test(entry: ClaimEntry) -> None:
+    """Say how a claim is tried on a network, where it can be."""
+    from whynet.atlas.registry import field_test_of
+    from whynet.cli.output import print_line
+
+    test = field_test_of(entry)
+    if test is None:
+        return
+    print_line(f"on a network (--on TARGET): {test.asks}")
+    for key, sentence in test.assumptions.items():
+        print_line(f"  assumes there {key}: {sentence}")
+    print_line(f"  control there {test.control.name} (breaks {test.control.breaks}): "
+               f"{test.control.meaning}")  # fmt: skip
+
+
 def _values(values: Sequence[Value]) -> str:
     return ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from whynet.cli.atlas_run import run_claims
+    from whynet.cli.atlas_on import run_on
+    from whynet.cli.atlas_run import check_choice, run_claims
 
+    check_choice(arguments)
+    if arguments.on is not None:
+        return run_on(arguments)
+    arguments.rest = [*subject_words(arguments), *getattr(arguments, "rest", ())]
     return run_claims(arguments)
 
 

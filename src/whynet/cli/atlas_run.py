@@ -21,6 +21,17 @@ MANY = 100_000
 """Cells of a grid from which on `--yes` is asked for."""
 
 
+OUT = "out/atlas"
+"""Where the stores go, where nothing else is said."""
+
+
+def check_choice(arguments: argparse.Namespace) -> None:
+    """Refuse a claim and --all together, and neither."""
+    if arguments.all == (arguments.claim is not None):
+        found = "neither a claim nor --all" if arguments.claim is None else "a claim and --all"
+        raise InputError("ID", found, "one of the two")
+
+
 def run_claims(arguments: argparse.Namespace) -> int:
     """Run one claim or all, write their pages and the index; returns the exit code."""
     from whynet.atlas.pages import write_pages
@@ -29,6 +40,7 @@ def run_claims(arguments: argparse.Namespace) -> int:
     began = time.monotonic()
     plan = _plan(arguments)
     execution = _execution(arguments)
+    arguments.out = arguments.out or OUT
     out = Path(arguments.out)
     records = []
     for entry, grid in plan:
@@ -56,9 +68,6 @@ def _plan(arguments: argparse.Namespace) -> list[tuple[ClaimEntry, Grid]]:
     from whynet.core.claim import grid_of
 
     rest = list(getattr(arguments, "rest", ()))
-    if arguments.all == (arguments.claim is not None):
-        found = "neither a claim nor --all" if arguments.claim is None else "a claim and --all"
-        raise InputError("ID", found, "one of the two")
     if arguments.all and rest:
         raise InputError(rest[0], "a parameter beside --all", "one claim, or no parameters")
     entries = list(claims().values()) if arguments.all else [find_claim(arguments.claim)]

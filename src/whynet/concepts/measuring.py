@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from whynet.concepts.registry import load_instrument
+from whynet.concepts.registry import load_measurer
 from whynet.core.errors import InputError
 from whynet.core.instrument import InstrumentModule
 from whynet.core.measurement import Measurement
@@ -18,7 +18,8 @@ def measure(
     """Measure one thing on a subject.
 
     Args:
-        instrument: id of an instrument, see `whynet measure --list`.
+        instrument: id of an instrument, see `whynet measure --list`; or of a claim that can be
+            tried on a network, of which a round trains one further seed for reference.
         subject: the network with its loss and data.
         rounds: how many rounds to run; more rounds, shorter bars. One-shot instruments take one.
         seed: what the random draws derive from; the same seed gives the same numbers.
@@ -30,7 +31,7 @@ def measure(
         InputError: no such instrument, or `rounds` or `seed` is out of range.
 
     """
-    module = load_instrument(instrument)
+    module = load_measurer(instrument)
     check_rounds(module, rounds)
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise InputError("seed", repr(seed), "a whole number of at least 0")

@@ -22,7 +22,8 @@ class Question:
     Attributes:
         title: the question as a person would ask it.
         short: one or two words for the navigation of the report.
-        uses: instruments it cannot do without; where one does not apply, the panel does not.
+        uses: instruments it cannot do without; where one does not apply, the panel does not. Where
+            there are none, it needs one of those that it may use.
         may_use: instruments whose results enrich the panel where they exist.
         references: those of its instruments that are also measured on reference networks: this
             one before training, one trained on shuffled labels, and other seeds, where known.
@@ -205,6 +206,7 @@ class Results:
         initial: the same for the network at initialization; empty where it is unknown.
         shuffled: the same for a network trained on shuffled labels; empty where there is none.
         seeds: the same for networks trained from other seeds.
+        inapplicable: instrument id to why it does not apply.
 
     """
 
@@ -213,3 +215,4 @@ class Results:
     initial: dict[str, Any] = field(default_factory=dict)
     shuffled: dict[str, Any] = field(default_factory=dict)
     seeds: tuple[dict[str, Any], ...] = ()
+    inapplicable: dict[str, str] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from whynet.concepts.registry import instruments, load_question, questions
+from whynet.concepts.registry import field_tests, load_question, measurers, questions
 from whynet.core.errors import InputError
 from whynet.core.measurement import Measurement
 from whynet.core.outcome import Failed, NotApplicable
@@ -152,20 +152,30 @@ def _tasks(
     What trains networks or is slow is optional unless it was named, and what trains is left out
     where nothing is to be trained again.
     """
-    known = instruments()
-    training = [name for name in wanted if "retrainable" in known[name].metadata.needs]
-    asked = {n for q in chosen if q in named for n in chosen[q].uses} | set(named)
+    known = measurers()
+    again = "retrainable" in subjects["trained"].tags
+    training = [
+        name
+        for name in wanted
+        if "retrainable" in known[name].metadata.needs or (again and name in field_tests())
+    ]
+    asked = {n for q in chosen if q in named for n in _needed(chosen[q])} | set(named)
     waits = {n for n in wanted if n in training or known[n].metadata.slow} - asked
     tasks = [
         Task(name, "trained", fixed.get(name), optional=name in waits)
         for name in wanted
         if retrain or name not in training or name in asked
     ]
-    again = dict.fromkeys(n for q in chosen.values() for n in q.references if n in wanted)
+    beside = dict.fromkeys(n for q in chosen.values() for n in q.references if n in wanted)
     for view in subjects:
         if view != "trained":
-            tasks += [Task(name, view, 1, optional=True) for name in again]
+            tasks += [Task(name, view, 1, optional=True) for name in beside]
     return tasks
+
+
+def _needed(question: Question) -> tuple[str, ...]:
+    """Return what a question cannot do without: of one that needs nothing, what it may use."""
+    return question.uses or question.may_use
 
 
 def choose(
@@ -185,15 +195,15 @@ def choose(
 
     """
     only, skip = tuple(only), tuple(skip)
-    known = (*questions(), *(name for name in instruments() if name not in questions()))
+    known = (*questions(), *(name for name in measurers() if name not in questions()))
     for argument, names in (("only", only), ("skip", skip)):
         for name in names:
             if name not in known:
                 raise _unknown(argument, name, known)
     for name, count in (rounds or {}).items():
-        if name not in instruments():
-            raise _unknown("rounds", name, tuple(instruments()))
-        most = instruments()[name].metadata.rounds
+        if name not in measurers():
+            raise _unknown("rounds", name, tuple(measurers()))
+        most = measurers()[name].metadata.rounds
         if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= most:
             raise InputError("rounds", f"{count!r} of {name}", f"a whole number from 1 to {most}")
     asked: dict[str, Question] = {}
@@ -201,7 +211,7 @@ def choose(
     for name, entry in questions().items():
         question = entry.metadata
         used = [n for n in (*question.uses, *question.may_use) if n not in skip]
-        if name in skip or any(n in skip for n in question.uses):
+        if name in skip or any(n in skip for n in question.uses) or not used:
             continue
         if only and name not in only:
             # An instrument alone pulls in the questions that can be asked of it.
@@ -245,6 +255,7 @@ def _report(
         others.get("initial", {}),
         others.get("shuffled", {}),
         tuple(others[view] for view in subjects.trained if view in others and view != "shuffled"),
+        {n: out.reason for n, out in outcomes.items() if isinstance(out, NotApplicable)},
     )
     receipts = {
         run.task.instrument: _receipt(run, command)
@@ -286,6 +297,10 @@ def _answer(
     outcomes: dict[str, Outcome],
     receipts: dict[str, Receipt],
 ) -> Answer:
+    if not question.uses:
+        without = _without(name, question, outcomes)
+        if without is not None:
+            return without
     for used in question.uses:
         outcome = outcomes.get(used)
         if outcome is None:
@@ -303,6 +318,21 @@ def _answer(
     panel, aside = beside_references(name, panel, results)
     table = reference_table(question, results)
     return Answer(name, question, "answered", "", panel, used_receipts, aside, table)
+
+
+def _without(name: str, question: Question, outcomes: dict[str, Outcome]) -> Answer | None:
+    """Answer a question that needs nothing where nothing that it may use was measured."""
+    found = {n: outcomes[n] for n in question.may_use if n in outcomes}
+    if any(isinstance(outcome, Measurement) for outcome in found.values()):
+        return None
+    failed = [f"{n}: {out.error}" for n, out in found.items() if isinstance(out, Failed)]
+    if failed:
+        return Answer(name, question, "failed", "; ".join(failed))
+    reasons = [f"{n}: {out.reason}" for n, out in found.items() if isinstance(out, NotApplicable)]
+    if reasons:
+        return Answer(name, question, "not applicable", " ".join(reasons))
+    reason = f"The examination ended before {', '.join(question.may_use)} were measured."
+    return Answer(name, question, "not reached", reason)
 
 
 def provenance_of(subject: Subject, seed: int) -> tuple[tuple[str, str], ...]:

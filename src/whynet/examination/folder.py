@@ -44,7 +44,7 @@ WRITTEN = frozenset(
 OURS = WRITTEN | {
     "comparison.toml", "other_weights.safetensors",
     "cells.zarr", "pieces.zarr", "plane.npz", "figure.svg", "figure.png",
-    "film.svg", "film.png",
+    "film.svg", "film.png", "results.json",
 }  # fmt: skip
 """All that any command writes into a folder; what was killed midway holds part of it."""
 

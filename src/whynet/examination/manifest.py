@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from whynet.concepts.registry import field_tests
 from whynet.core.budget import parse_bytes, parse_seconds
 from whynet.core.errors import InputError, StoreError
 
@@ -137,6 +138,8 @@ def measure_command(request: Request, instrument: str, rounds: int, weights: str
         weights: file of the examined weights; those of the request where None.
 
     """
+    if instrument in field_tests():
+        return field_command(request, instrument, rounds, weights)
     words = ["whynet", "measure", instrument, request.target]
     if weights is not None:
         request = dataclasses.replace(request, weights=weights)
@@ -144,6 +147,22 @@ def measure_command(request: Request, instrument: str, rounds: int, weights: str
     if rounds != 1:
         words += ["--rounds", str(rounds)]
     return shlex.join(words)
+
+
+def field_command(request: Request, claim: str, seeds: int, weights: str | None = None) -> str:
+    """Write the command that tries a claim on the network again.
+
+    Args:
+        request: the run.
+        claim: id of the claim, or `file.py:CLAIM`.
+        seeds: other seeds that were trained.
+        weights: file of the examined weights; those of the request where None.
+
+    """
+    if weights is not None:
+        request = dataclasses.replace(request, weights=weights)
+    words = ["whynet", "atlas", "run", claim, "--on", request.target]
+    return shlex.join([*words, *_options(request, (*_SOURCES, *_SETTINGS)), "--seeds", str(seeds)])
 
 
 def examine_command(request: Request, out: str) -> str:

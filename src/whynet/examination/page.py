@@ -232,7 +232,10 @@ def _panels(
         results = [report.outcomes.get(i) for i in dict.fromkeys(answer.question.uses)]
         measured = [result for result in results if isinstance(result, Measurement)]
         notes = dict.fromkeys(note for result in measured for note in result.notes)
-        cites = dict.fromkeys(key for result in measured for key in result.cites)
+        cited = (report.outcomes.get(i) for i in answer.question.uses or answer.question.may_use)
+        cites = dict.fromkeys(
+            key for result in cited if isinstance(result, Measurement) for key in result.cites
+        )
         panels.append(
             {
                 "id": name,

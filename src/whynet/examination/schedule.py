@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from whynet.concepts.measuring import begin, check_rounds
-from whynet.concepts.registry import load_instrument
+from whynet.concepts.registry import load_measurer
 from whynet.core.instrument import InstrumentModule
 from whynet.core.measurement import Measurement
 from whynet.core.outcome import Failed, NotApplicable
@@ -185,7 +185,7 @@ def _first_rounds(run: Run, subjects: Mapping[View, Subject], seed: int) -> None
     run.begun = True
     try:
         subject = subjects[run.task.view]
-        run.module = load_instrument(run.task.instrument)
+        run.module = load_measurer(run.task.instrument)
         if run.task.rounds is not None:
             check_rounds(run.module, run.task.rounds)
         state = begin(run.module, subject, seed)

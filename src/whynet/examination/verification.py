@@ -13,7 +13,7 @@ import numpy as np
 
 from whynet.atlas.verification import is_atlas, verify_atlas
 from whynet.concepts.measuring import measure
-from whynet.concepts.registry import instruments
+from whynet.concepts.registry import measurers
 from whynet.core.comparison import compare
 from whynet.core.errors import InputError, StoreError
 from whynet.core.measurement import Measurement
@@ -169,9 +169,9 @@ def _of_examination(
 
 def _recomputable(request: Request) -> list[str]:
     """Return the recorded instruments that this whynet has, their rounds checked."""
-    names = [name for name in request.rounds if name in instruments()]
+    names = [name for name in request.rounds if name in measurers()]
     for name in names:
-        most, count = instruments()[name].metadata.rounds, request.rounds[name]
+        most, count = measurers()[name].metadata.rounds, request.rounds[name]
         if not 1 <= count <= most:
             raise StoreError("PATH", f"{count} rounds of {name}", f"1 to {most}, as were run")
     return names
@@ -196,7 +196,7 @@ def _compared(
         reference = _reference(folder, subject, view)
         for name, before in sorted(read_results(folder, view).items()):
             again: Measurement | str = reference if isinstance(reference, str) else UNKNOWN
-            if isinstance(reference, Subject) and name in instruments():
+            if isinstance(reference, Subject) and name in measurers():
                 again = _measured(name, reference, 1, seed)
             results.append(_held(f"{name}, {view_name(view)}", again, before, round_off))
     return tuple(results)

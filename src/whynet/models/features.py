@@ -88,8 +88,13 @@ def bounded(examples: Examples, most: int, *key: str | int) -> Examples:
     return examples.subset(np.sort(generator.permutation(examples.count)[:most]))
 
 
-def find_head(subject: Subject, split: Split) -> Head | NotApplicable:
+def find_head(subject: Subject, split: Split, *, made: bool = True) -> Head | NotApplicable:
     """Find the linear layer whose output is the network's.
+
+    Args:
+        subject: the network.
+        split: the data it is tried on.
+        made: whether it must read features that the network has made, and not the inputs.
 
     Returns:
         The layer, or the sentence that says why there is none: another operation makes the
@@ -112,7 +117,7 @@ def find_head(subject: Subject, split: Split) -> Head | NotApplicable:
             "This does not apply: no linear layer was found whose output is the network's output."
         )
     path, weight, read, _ = last
-    if isinstance(inputs, Tensor) and _same(read, inputs):
+    if made and isinstance(inputs, Tensor) and _same(read, inputs):
         return NotApplicable(
             "This does not apply: the last linear layer reads the inputs themselves, so that "
             "there are no features that the network has made."

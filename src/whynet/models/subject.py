@@ -372,6 +372,10 @@ class Subject:
         held = self.module if module is None else module
         return self._with(held, train=train or self.train, initial=None, trainer=None)
 
+    def started(self, initial: nn.Module) -> Subject:
+        """Return this subject as if it had started at the weights of another network."""
+        return self._with(self.module, initial=initial)
+
     def in_precision(self, dtype: torch.dtype) -> Subject:
         """Return this subject computing in another precision (float64 for checks)."""
         return self if dtype == self.dtype else self.replaced(self.module, dtype=dtype)

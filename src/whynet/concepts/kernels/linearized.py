@@ -82,6 +82,44 @@ def scored_rows(network: Subject, split: Split) -> Scored:
     return Scored(split, rows, np.eye(classes)[labels] - 1 / classes, labels)
 
 
+@dataclass(frozen=True)
+class Tangents:
+    """The kernel of a network before training, and where its outputs start.
+
+    Attributes:
+        kernel: of the training rows, `[n, n]`; with `full` `[n outputs, n outputs]`.
+        cross: of test and training rows, `[m, n]`; with `full` `[m outputs, n outputs]`.
+        start: outputs on the training rows, `[n, outputs]`.
+        offset: outputs on the test rows, `[m, outputs]`.
+        full: whether the outputs are kept apart.
+
+    """
+
+    kernel: np.ndarray
+    cross: np.ndarray
+    start: np.ndarray
+    offset: np.ndarray
+    full: bool
+
+
+def tangents(
+    initial: Subject, plan: NtkPlan, inputs: tuple[Any, Any], train: Scored, test: Scored
+) -> Tangents:
+    """Compute the kernel of a network at its start; arguments as of `linearized`."""
+    outputs = plan.outputs
+    full = len(train.rows) * outputs <= MOST_FULL and outputs > 1
+    kernel = empirical_ntk(initial, inputs[0], full=full, plan=plan).cpu().numpy()
+    cross = empirical_ntk(initial, inputs[1], inputs[0], full=full, plan=plan).cpu().numpy()
+    start, offset = (
+        initial.outputs(part.split)[0].numpy().reshape(-1, outputs)[part.rows]
+        for part in (train, test)
+    )
+    if full:
+        size = len(train.rows) * outputs
+        kernel, cross = kernel.reshape(size, size), cross.reshape(-1, size)
+    return Tangents(kernel, cross, start, offset, full)
+
+
 def linearized(
     initial: Subject, plan: NtkPlan, inputs: tuple[Any, Any], train: Scored, test: Scored
 ) -> tuple[Linearized, np.ndarray]:
@@ -100,25 +138,19 @@ def linearized(
         its outputs on the test rows, and the kernel of the training rows averaged over outputs.
 
     """
-    full = len(train.rows) * plan.outputs <= MOST_FULL and plan.outputs > 1
-    outputs = plan.outputs
-    kernel = empirical_ntk(initial, inputs[0], full=full, plan=plan).cpu().numpy()
-    cross = empirical_ntk(initial, inputs[1], inputs[0], full=full, plan=plan).cpu().numpy()
-    start, offset = (
-        initial.outputs(part.split)[0].numpy().reshape(-1, outputs)[part.rows]
-        for part in (train, test)
+    held = tangents(initial, plan, inputs, train, test)
+    residual = train.targets - held.start
+    fitted = matrices.regression(
+        held.kernel, held.cross, residual.reshape(-1, 1) if held.full else residual
     )
-    residual = train.targets - start
-    if full:
-        size = len(train.rows) * outputs
-        fitted = matrices.regression(
-            kernel.reshape(size, size), cross.reshape(-1, size), residual.reshape(-1, 1)
-        )
-        kernel = np.einsum("icjc->ij", kernel) / outputs
-    else:
-        fitted = matrices.regression(kernel, cross, residual)
-    least, chosen = (offset + part.reshape(offset.shape) for part in (fitted.least, fitted.chosen))
-    return Linearized(least, chosen, fitted.ridge, full), kernel
+    kernel = held.kernel
+    if held.full:
+        size, outputs = residual.shape
+        kernel = np.einsum("icjc->ij", kernel.reshape(size, outputs, size, outputs)) / outputs
+    least, chosen = (
+        held.offset + part.reshape(held.offset.shape) for part in (fitted.least, fitted.chosen)
+    )
+    return Linearized(least, chosen, fitted.ridge, held.full), kernel
 
 
 def compare(

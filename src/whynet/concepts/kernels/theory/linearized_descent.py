@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 
 Array = NDArray[Any]
 
@@ -45,3 +46,47 @@ def after_descent(
     weights = np.einsum("...ni,...i->...n", vectors, total * residual)
     kept = np.einsum("...ni,...i->...n", vectors, left * residual)
     return targets - kept, start[1] + np.einsum("...pn,...n->...p", cross, weights)
+
+
+SMALLEST = 1e-10
+"""Eigenvalues, relative to the largest, along which nothing moves in any time."""
+
+
+def flow_to_loss(
+    kernel: Array, cross: Array, start: tuple[Array, Array], targets: Array, loss: float
+) -> Array:
+    """Return the outputs of a linear model when gradient flow has brought its loss to a value.
+
+    On squared loss the residual along an eigenvector of the kernel decays as `exp(−λ t)`, and
+    elsewhere `f = f₀ + Θ(x, X) Σ (1 − exp(−λ t))/λ v vᵀ (y − f₀(X))`.
+
+    Args:
+        kernel: `Θ(X, X)`, `[n, n]`, positive semidefinite.
+        cross: `Θ(x, X)`, `[points, n]`.
+        start: initial outputs on `X` and on `x`, `[n, k]` and `[points, k]`.
+        targets: `y`, `[n, k]`.
+        loss: mean squared error on `X` that is reached, over all entries; where the flow never
+            reaches it, its end is returned, and its start where it is there already.
+
+    Returns:
+        Outputs on `x`, `[points, k]`. Cost: an eigendecomposition.
+
+    """
+    values, vectors = np.linalg.eigh(np.asarray(kernel, dtype=np.float64))
+    moving = values > SMALLEST * max(float(values[-1]), 0.0)
+    values, vectors = values[moving], vectors[:, moving]
+    away = targets - start[0]
+    residual = vectors.T @ away
+    energy = (residual**2).sum(1)
+    fixed = float((away**2).sum() - energy.sum())
+    wanted = loss * away.size - fixed
+
+    def left(log_time: float) -> float:
+        return float((np.exp(-2 * values * np.exp(log_time)) * energy).sum()) - wanted
+
+    if not values.size or wanted >= energy.sum():
+        return np.asarray(start[1])
+    ends = np.log(1e-12 / values[-1]), np.log(50 / values[0])
+    log_time = np.inf if left(ends[1]) > 0 or wanted <= 0 else brentq(left, *ends)
+    gains = -np.expm1(-values * np.exp(log_time)) / values
+    return np.asarray(start[1] + cross @ (vectors @ (gains[:, None] * residual)))

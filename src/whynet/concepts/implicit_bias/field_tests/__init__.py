@@ -1,0 +1,1 @@
+"""Claims on implicit bias, tried on a user's network."""

@@ -1,0 +1,1 @@
+"""Claims on kernels, tried on a user's network."""
