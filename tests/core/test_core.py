@@ -76,6 +76,7 @@ def test_defaults_say_the_least() -> None:
         "initial",
         "shuffled",
         "seeds",
+        "inapplicable",
     }
 
 

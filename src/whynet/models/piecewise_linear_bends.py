@@ -119,7 +119,7 @@ def extreme_of_two(sign: int) -> Handler:
             first, second = fill(call.args, squares, torch.zeros_like)
             return torch.maximum(first, second)
 
-        return Operation(call.run, spread, Competitors(gather, 2))
+        return Operation(call.run, spread, Competitors(gather, 2, sign))
 
     return handler
 
@@ -152,7 +152,7 @@ def extreme_of_axis(sign: int) -> Handler:
         def apply(values: Sequence[Value]) -> Tensor:
             return (torch.amax if sign > 0 else torch.amin)(values[0], dim=dims, keepdim=keep)
 
-        return Operation(apply, spread, Competitors(gather, count))
+        return Operation(apply, spread, Competitors(gather, count, sign))
 
     return handler
 

@@ -53,11 +53,13 @@ class Competitors:
     Attributes:
         gather: inputs to float64 [points, units, competitors], affine in the inputs.
         count: how many competitors a unit has.
+        sign: what the output is of the largest: 1, or -1 for a minimum.
 
     """
 
     gather: Callable[[Sequence[Value]], Tensor]
     count: int
+    sign: int = 1
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from whynet.concepts.regions.cells import Cell as Cell
+    from whynet.concepts.regions.cells import cell_at as cell_at
     from whynet.concepts.regions.planes import Plane as Plane
     from whynet.concepts.regions.polylines import PolylinePieces as PolylinePieces
     from whynet.concepts.regions.polylines import along as along
@@ -21,6 +23,8 @@ _HOMES = {
     "subdivide": "whynet.concepts.regions.subdivision",
     "PlaneRegions": "whynet.concepts.regions.subdivision",
     "Plane": "whynet.concepts.regions.planes",
+    "cell_at": "whynet.concepts.regions.cells",
+    "Cell": "whynet.concepts.regions.cells",
 }
 
 __all__ = [*_HOMES]

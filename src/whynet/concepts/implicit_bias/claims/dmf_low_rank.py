@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whynet.concepts.bands import combined
 from whynet.concepts.implicit_bias import curves
-from whynet.concepts.implicit_bias.bands import combined, judged_within
+from whynet.concepts.implicit_bias.bands import judged_within
 from whynet.concepts.implicit_bias.deep_linear import half_square_sum, product
 from whynet.concepts.implicit_bias.theory.nuclear_completion import least_nuclear_norm
 from whynet.core.claim import Cell, Claim, Control, Judgement, Parameter, Values
