@@ -1,0 +1,46 @@
+"""Pictures of claims about landscapes: data in, matplotlib axes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy import stats
+
+
+def shares(
+    figure: Figure,
+    ratios: NDArray[Any],
+    measured: Mapping[str, NDArray[Any]],
+    predicted: Mapping[str, NDArray[Any]],
+    *,
+    labels: tuple[str, str],
+) -> None:
+    """Draw mean shares over seeds with t intervals, and the predicted ones where there are any.
+
+    Args:
+        figure: empty.
+        ratios: `[ratios]`, on a logarithmic axis.
+        measured: family to `[ratios, seeds]`.
+        predicted: family to `[ratios]`; NaN where nothing is predicted.
+        labels: of the axes.
+
+    """
+    axes = figure.subplots()
+    for name, values in measured.items():
+        seeds = values.shape[1]
+        half = stats.t.ppf(0.975, max(seeds - 1, 1)) * values.std(1, ddof=1) / np.sqrt(seeds)
+        (drawn, *_) = axes.errorbar(
+            ratios, values.mean(1), half, fmt="o-", linewidth=0.6, markersize=4, label=name
+        )
+        axes.plot(ratios, predicted[name], "_", markersize=16, color=drawn.get_color())
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(ratios, [f"{ratio:g}" for ratio in ratios])
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
+    axes.legend(fontsize="small", title="bars: predicted")
+    figure.tight_layout()

@@ -1,0 +1,1 @@
+"""Predictions about loss landscapes."""
