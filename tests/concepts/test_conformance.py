@@ -1,4 +1,4 @@
-"""Every instrument holds what `whynet.testing.conformance` asks, on every kind of network."""
+"""Every instrument and field test holds what `whynet.testing.conformance` asks, on every kind of network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from tests.cases import CASES
 from torch import nn
 
-from whynet.concepts.registry import instruments, load_instrument
+from whynet.concepts.registry import instruments, load_instrument, load_measurer, measurers
 from whynet.core.instrument import InstrumentModule
 from whynet.core.measurement import Measurement
 from whynet.models.subject import Subject
@@ -20,7 +20,7 @@ from whynet.testing.conformance import CHECKS, TOLERANCE, check_metadata, run_on
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 AXES: tuple[tuple[str, ...], ...] = (
-    tuple(instruments()),
+    tuple(measurers()),
     tuple(CASES),
     tuple(DTYPES),
     tuple(CHECKS),
@@ -80,7 +80,7 @@ def test_conformance(instrument: str, case: str, precision: str, check: str) -> 
     def make(dtype: torch.dtype, batch_size: int = 512) -> Subject:
         return known(case, dtype=dtype, batch_size=batch_size)
 
-    CHECKS[check](load_instrument(instrument), make, DTYPES[precision])
+    CHECKS[check](load_measurer(instrument), make, DTYPES[precision])
 
 
 def known(case: str, **options: Any) -> Subject:
