@@ -158,7 +158,7 @@ def test_no_payload_runs_asks_or_hides(
         subject = examined(payload, inside)
         with monkeypatch.context() as patch:
             patch.setattr(
-                "whynet.examination.schedule.load_instrument",
+                "whynet.examination.schedule.load_measurer",
                 lambda name, payload=payload: (
                     failing(payload) if name == "calibration" else load_instrument(name)
                 ),
