@@ -10,6 +10,7 @@ from torch.nn.utils import parametrizations
 from whynet.core.errors import InputError
 from whynet.core.outcome import NotApplicable
 from whynet.models.piecewise_linear import (
+    PiecewiseLinearGraph,
     is_piecewise_linear,
     piecewise_linear_graph,
 )
@@ -134,6 +135,35 @@ def test_what_is_refused_and_why(name: str) -> None:
     assert reason.startswith("The network cannot be read as piecewise linear: ")
     assert reason.endswith(".")
     assert words in reason
+
+
+class Cancelling(nn.Module):
+    """A network minus its product written as one matrix: zero up to round-off."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.inner, self.outer = nn.Linear(4, 9), nn.Linear(9, 2)
+        self.double()
+        self.whole = nn.Parameter(self.outer.weight.detach() @ self.inner.weight.detach())
+        offset = self.outer.weight.detach() @ self.inner.bias.detach()
+        self.offset = nn.Parameter(offset + self.outer.bias.detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        gap = self.outer(self.inner(x)) - F.linear(x, self.whole, self.offset)
+        return F.relu(gap)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_cancels_up_to_round_off_is_no_mixing(seed: int) -> None:
+    graph = piecewise_linear_graph(Cancelling(seed), torch.zeros(4))
+    assert isinstance(graph, PiecewiseLinearGraph), graph
+    assert float(graph.evaluate(torch.randn(20, 4)).abs().max()) < 1e-14
+
+
+def test_a_little_mixing_is_seen() -> None:
+    little = Forward(lambda _, x: x + 1e-8 * x.flip(0))
+    assert "which mixes the examples of a batch" in refusal(little)
 
 
 def test_batch_norm_and_dropout_in_training_mode_are_refused() -> None:

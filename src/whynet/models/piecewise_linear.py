@@ -46,6 +46,9 @@ _BATCHES = (3, 5)
 _AGREEMENT = 1e-9
 """Relative difference between graph and network, in float64, above which the graph is refused."""
 
+_CANCELLATION = 1e-12
+"""Share of an operation's inputs that its outputs may be off by, where the inputs cancel."""
+
 _ABOUT_BATCH = frozenset(
     {
         "size",
@@ -357,21 +360,41 @@ def _assemble(reader: _Reader, input_shape: tuple[int, ...]) -> PiecewiseLinearG
 
 def _check(graph: PiecewiseLinearGraph, reader: _Reader, module: nn.Module, points: Tensor) -> None:
     """Refuse a graph that mixes the examples of a batch or differs from the network."""
-    names = {step.output: step.name for step in graph.steps}
-    for row in range(points.shape[0]):
-        for index, value in graph.values(points[row : row + 1]):
-            pairs = zip(_tensors(value), _tensors(reader.live[index].probes[0]), strict=True)
-            if not all(_agree(one[0], batch[row]) for one, batch in pairs):
-                raise RefusedError(f"{names[index]}, which mixes the examples of a batch")
-    if not _agree(graph.evaluate(points), module(points)):
+    floor = 0.0  # In the end that of the last step, which makes the output.
+    for step in graph.steps:
+        taken = [reader.live[index].probes[0] for index in step.inputs]
+        made = _tensors(reader.live[step.output].probes[0])
+        floor = _round_off(taken)
+        for row in range(points.shape[0]):
+            # From the batch's own values, so that only what this step rounds or mixes is seen.
+            alone = _tensors(step.operation.apply([_example(value, row) for value in taken]))
+            pairs = zip(alone, made, strict=True)
+            if not all(_agree(one[0], batch[row], floor) for one, batch in pairs):
+                raise RefusedError(f"{step.name}, which mixes the examples of a batch")
+    if not _agree(graph.evaluate(points), module(points), floor):
         raise RefusedError(
             "the traced graph gives other outputs than the network, as happens where values are "
             "changed in place, drawn at random or changed by a hook"
         )
 
 
-def _agree(first: Tensor, second: Tensor) -> bool:
+def _example(value: Value, row: int) -> Value:
+    """Return one example of a batch, as a batch of one."""
+    if isinstance(value, Tensor):
+        return value[row : row + 1]
+    return type(value)(tensor[row : row + 1] for tensor in value)
+
+
+def _round_off(taken: Sequence[Value]) -> float:
+    """Return what an operation may be off by where its inputs cancel each other."""
+    tensors = [tensor for value in taken for tensor in _tensors(value)]
+    return _CANCELLATION * max((float(x.abs().max()) for x in tensors if x.numel()), default=0.0)
+
+
+def _agree(first: Tensor, second: Tensor, floor: float) -> bool:
     if first.shape != second.shape or not bool(second.isfinite().all()):
         return False
-    scale = max(float(second.abs().max()), 1e-300) if second.numel() else 1.0
-    return second.numel() == 0 or float((first - second).abs().max()) <= _AGREEMENT * scale
+    if second.numel() == 0:
+        return True
+    allowed = max(_AGREEMENT * float(second.abs().max()), floor, 1e-300)
+    return float((first - second).abs().max()) <= allowed

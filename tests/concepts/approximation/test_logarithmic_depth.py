@@ -13,6 +13,7 @@ from torch import nn
 
 import whynet
 from whynet.concepts.approximation.claims import logarithmic_depth_representation as module
+from whynet.concepts.approximation.distances import integrated_gap
 from whynet.concepts.approximation.theory.maximum_networks import (
     difference_of_maxima,
     maxima_of_hidden_layer,
@@ -113,3 +114,18 @@ def test_one_wrong_number_flips_the_verdict(smoke: Any, name: str, change: float
     assert module.judge(measured.assign({name: wrong}), predicted).state == "refuted"
     few = measured.isel(seed=slice(8)), predicted.isel(seed=slice(8))
     assert module.judge(*few).state == "inconclusive"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_networks_that_are_equal_have_a_gap_of_round_off(seed: int) -> None:
+    """Two ways to write one function of one input; their difference is nothing but round-off."""
+    draw = torch.Generator().manual_seed(seed)
+    hidden = torch.randn(6, 1, generator=draw).double(), torch.randn(6, generator=draw).double()
+    outer = torch.randn(6, generator=draw).double(), torch.tensor(0.5).double()
+    built = difference_of_maxima(*maxima_of_hidden_layer(hidden, outer))
+    drawn = nn.Sequential(nn.Linear(1, 6), nn.ReLU(), nn.Linear(6, 1)).double()
+    with torch.no_grad():
+        for layer, (weight, bias) in ((drawn[0], hidden), (drawn[2], (outer[0][None], outer[1]))):
+            layer.weight.copy_(weight)
+            layer.bias.copy_(bias.reshape(-1))
+    assert integrated_gap(built, drawn, -3, 3) < 1e-13
