@@ -96,7 +96,7 @@ def control_state(found: Measurement) -> Foretold:
     if _explains(found, references, CONTROL):
         return "explains" if seeds else "cannot be judged against another seed"
     if all(_lead(found, CONTROL, name).low > 0 for name in references if name not in seeds):
-        nearest = _nearest(found, seeds)
+        nearest = _nearest(found, seeds, CONTROL)
         if _lead(found, CONTROL, nearest).high >= 0:
             return "no better than another seed"
     return "does not explain"
@@ -110,8 +110,14 @@ def _distance(found: Measurement, name: str) -> str:
     return format_interval(found.estimate("distance", prediction=name))
 
 
-def _nearest(found: Measurement, seeds: list[str]) -> str:
-    return min(seeds, key=lambda name: found.estimate("distance", prediction=name).value)
+def _nearest(found: Measurement, seeds: list[str], of: str = THEORY) -> str:
+    """Return the seed that is hardest to be nearer than: one that is surely nearer, if any is."""
+
+    def place(name: str) -> tuple[bool, float]:
+        lead = _lead(found, of, name)
+        return lead.high >= 0, lead.low
+
+    return min(seeds, key=place)
 
 
 def _which(seeds: list[str]) -> str:
