@@ -1,4 +1,4 @@
-"""Every instrument and field test holds what `whynet.testing.conformance` asks, on every kind of network."""
+"""Every instrument and field test holds what `whynet.testing.conformance` asks, everywhere."""
 
 from __future__ import annotations
 

@@ -212,3 +212,17 @@ def test_a_field_test_is_what_its_source_says(name: str) -> None:
     for function in ("check_on", "predict_on", "measure_on", "another_on", "rivals_on"):
         assert callable(getattr(held, function))
     assert {CONTROL, THEORY}.isdisjoint(held.FIELD_TEST.assumptions)
+
+
+def test_every_seed_counts_and_not_only_the_nearest_on_average() -> None:
+    """A seed that is farther on average, by a few items alone, is not shown to be farther."""
+    base = noisy(0, 0)
+    uneven = noisy(0.1, 4)
+    uneven[:2] += 60.0
+    made = module(base, noisy(0.1, 1), noisy(0.9, 2), [noisy(0.3, 3), uneven])
+    found = run_field_test(made, subject(), seeds=2)
+    assert isinstance(found, Measurement)
+    distance = [found.estimate("distance", prediction=f"seed {k}").value for k in (1, 2)]
+    assert distance[0] < distance[1]
+    verdict = judged_field(found, ABOUT)
+    assert verdict.state == "no better than another seed"

@@ -54,10 +54,10 @@ def judged_field(found: Measurement | NotApplicable, about: FieldTest) -> FieldV
     references = [str(name) for name in found.dataset["reference"].values]
     seeds = [name for name in references if name.startswith(SEED)]
     nearest = _nearest(found, seeds) if seeds else ""
-    beside = f"the nearest of {_count(seeds)} is at {_distance(found, nearest)}" if seeds else ""
+    beside = f"{_which(seeds)} is at {_distance(found, nearest)}" if seeds else ""
     for name in [n for n in references if n not in seeds] + ([nearest] if seeds else []):
         if _lead(found, THEORY, name).high < 0:
-            who = f"another seed is nearer ({beside})"
+            who = f"{beside}, which is nearer"
             if name != nearest:
                 who = f"{name} comes nearer ({_distance(found, name)})"
             return FieldVerdict("does not explain", f"{lead}; {who}.")
@@ -72,14 +72,14 @@ def judged_field(found: Measurement | NotApplicable, about: FieldTest) -> FieldV
         )
     if _lead(found, THEORY, nearest).low <= 0:
         return FieldVerdict(
-            "no better than another seed", f"{lead}; another seed predicts it as well ({beside})."
+            "no better than another seed", f"{lead}; {beside}, which cannot be told from it."
         )
     control = about.control
     broken = f"with {control.name} ({control.breaks} broken) it is at {_distance(found, CONTROL)}"
     if _explains(found, references, CONTROL) or found.estimate("control_behind").low <= 0:
         return FieldVerdict(
             "inconclusive",
-            f"{lead}, nearer than another seed ({beside}); but {broken}, so that this network "
+            f"{lead}, and {beside}; but {broken}, so that this network "
             "cannot tell the theory from its control.",
         )
     return FieldVerdict("explains", f"{lead}; {beside}, and {broken}.")
@@ -96,7 +96,7 @@ def control_state(found: Measurement) -> Foretold:
     if _explains(found, references, CONTROL):
         return "explains" if seeds else "cannot be judged against another seed"
     if all(_lead(found, CONTROL, name).low > 0 for name in references if name not in seeds):
-        nearest = _nearest(found, seeds)
+        nearest = _nearest(found, seeds, CONTROL)
         if _lead(found, CONTROL, nearest).high >= 0:
             return "no better than another seed"
     return "does not explain"
@@ -110,9 +110,15 @@ def _distance(found: Measurement, name: str) -> str:
     return format_interval(found.estimate("distance", prediction=name))
 
 
-def _nearest(found: Measurement, seeds: list[str]) -> str:
-    return min(seeds, key=lambda name: found.estimate("distance", prediction=name).value)
+def _nearest(found: Measurement, seeds: list[str], of: str = THEORY) -> str:
+    """Return the seed that is hardest to be nearer than: one that is surely nearer, if any is."""
+
+    def place(name: str) -> tuple[bool, float]:
+        lead = _lead(found, of, name)
+        return lead.high >= 0, lead.low
+
+    return min(seeds, key=place)
 
 
-def _count(seeds: list[str]) -> str:
-    return "one other seed" if len(seeds) == 1 else f"{len(seeds)} other seeds"
+def _which(seeds: list[str]) -> str:
+    return "another seed" if len(seeds) == 1 else f"the nearest of {len(seeds)} other seeds"

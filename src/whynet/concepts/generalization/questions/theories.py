@@ -54,11 +54,12 @@ def _lead(tried: list[_Tried]) -> str:
     groups: dict[str, list[str]] = {}
     for one in tried:
         groups.setdefault(one.verdict.state, []).append(one.name)
-    explains = groups.get("explains", [])
-    start = f"Explained by {' and '.join(explains)}." if explains else "None of those tried does."
-    if not explains and set(groups) == {"cannot be judged against another seed"}:
-        start = "No other seed is known to hold them against."
-    return " ".join([start, *(f"{one.name}: {one.verdict.sentence}" for one in tried)])
+    explains = groups.pop("explains", [])
+    parts = [f"{state}: {', '.join(names)}" for state, names in groups.items()]
+    rest = "".join(f" {part[0].upper()}{part[1:]}." for part in parts)
+    if explains:
+        return f"Better than another seed it is explained by {' and '.join(explains)}.{rest}"
+    return f"No theory that was tried is known to explain it better than another seed does.{rest}"
 
 
 def _tables(tried: list[_Tried], inapplicable: dict[str, str]) -> tuple[Table, ...]:
@@ -78,11 +79,14 @@ def _tables(tried: list[_Tried], inapplicable: dict[str, str]) -> tuple[Table, .
         )
     columns = ("theory", "outcome", "its distance", "nearest other seed", "its control")
     caption = "Distance of each prediction from what the network does."
-    without = tuple((n, inapplicable[n]) for n in QUESTION.may_use if n in inapplicable)
-    found = [Table(columns, tuple(rows), caption)]
-    if without:
-        found.append(Table(("theory", "why it does not apply"), without, "Theories not tried."))
-    return tuple(found)
+    why = {one.name: one.verdict.sentence for one in tried} | inapplicable
+    reasons = tuple(
+        (f"{name}: {about(name).asks}", why[name]) for name in QUESTION.may_use if name in why
+    )
+    return (
+        Table(columns, tuple(rows), caption),
+        Table(("what is asked", "why the outcome is this"), reasons, "Each in words."),
+    )
 
 
 def _value(estimate: Estimate) -> float:
