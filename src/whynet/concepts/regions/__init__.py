@@ -9,6 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from whynet.concepts.regions.boxes import BoxRegions as BoxRegions
+    from whynet.concepts.regions.boxes import cells_in_box as cells_in_box
     from whynet.concepts.regions.cells import Cell as Cell
     from whynet.concepts.regions.cells import cell_at as cell_at
     from whynet.concepts.regions.planes import Plane as Plane
@@ -23,6 +25,8 @@ _HOMES = {
     "subdivide": "whynet.concepts.regions.subdivision",
     "PlaneRegions": "whynet.concepts.regions.subdivision",
     "Plane": "whynet.concepts.regions.planes",
+    "cells_in_box": "whynet.concepts.regions.boxes",
+    "BoxRegions": "whynet.concepts.regions.boxes",
     "cell_at": "whynet.concepts.regions.cells",
     "Cell": "whynet.concepts.regions.cells",
 }

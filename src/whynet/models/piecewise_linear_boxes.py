@@ -1,0 +1,281 @@
+"""All cells of a piecewise-linear network in a box of its input space, by their vertices.
+
+The network is continuous, so that its values belong to vertices, not to cells; every cell in which
+a unit has both signs is cut, with its faces of all dimensions (`whynet.numerics.face_cutting`). No
+linear program is needed. A cell of D dimensions has about 2^D faces of its own, which bounds D.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from whynet.core.outcome import NotApplicable
+from whynet.models.piecewise_linear import PiecewiseLinearGraph, Step
+from whynet.models.piecewise_linear_local import LocalBend, local_maps
+from whynet.models.piecewise_linear_operations import Competitors, Thresholds, Value
+from whynet.numerics import face_cutting
+from whynet.numerics.plane_cutting import refine
+from whynet.numerics.polytope_cells import Corners, PolytopeCells, kept_cells
+from whynet.numerics.polytopes import inscribed_ball
+
+_NEAR = 1e-12
+"""Share of the largest value of a unit within which it is on its level."""
+
+_WIDEST_NEAR = 1e-7
+"""To which that share is raised where the signs at the vertices of a cell contradict each other."""
+
+_AT_ONCE = 2**22
+"""Numbers of one operation on the centers of cells, for bounding memory."""
+
+_BLOCK = 16
+"""Units that are cut by at a time, before time is looked at and an interruption is heard."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where a search stops.
+
+    Attributes:
+        cells: most cells.
+        until: the end, as `time.monotonic`; infinite for none.
+
+    """
+
+    cells: int
+    until: float = np.inf
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether the end has come."""
+        return time.monotonic() >= self.until
+
+
+@dataclass(frozen=True)
+class _Faces:
+    """The cells so far: arrays as of `face_cutting.cut_faces`."""
+
+    vertices: np.ndarray
+    begin: np.ndarray
+    size: np.ndarray
+    pool: np.ndarray
+    count: np.ndarray
+    walls: np.ndarray
+
+
+@dataclass(frozen=True)
+class _State:
+    faces: _Faces
+    values: dict[int, Value]
+
+
+@torch.no_grad()
+def cells_by_vertices(
+    graph: PiecewiseLinearGraph,
+    low: np.ndarray,
+    high: np.ndarray,
+    limits: Limits,
+    thinnest: float,
+) -> PolytopeCells | NotApplicable:
+    """Cut a box into the cells of a network.
+
+    Args:
+        graph: the network.
+        low: float64 [D], flattened.
+        high: float64 [D].
+        limits: where to stop.
+        thinnest: radius of the largest ball inside below which a cell is left out.
+
+    Returns:
+        The cells, with vertices, volumes and facets, `complete` false where it was interrupted or
+        stopped; or the sentence that says which operation is not followed.
+
+    Cost: for each unit a pass over the faces of all cells, about 2^D a cell.
+
+    """
+    vertices, begin, size, pool, count, sides = face_cutting.box_faces(low, high)
+    walls = np.column_stack([np.full(len(sides), -1), sides])
+    inputs = torch.as_tensor(vertices).reshape(-1, *graph.input_shape)
+    state = _State(_Faces(vertices, begin, size, pool, count, walls), {0: inputs})
+    complete = False
+    try:
+        for number, step in enumerate(graph.steps):
+            bends = step.operation.bends
+            if isinstance(bends, Competitors) and bends.count > 2:
+                return NotApplicable(f"{step.name}: maxima of more than two are not followed.")
+            state, whole = _crossed(state, step, number, limits)
+            if not whole:
+                break
+            made = step.operation.apply([state.values[index] for index in step.inputs])
+            values = {**state.values, step.output: made}
+            for index in step.last_use:
+                values.pop(index, None)
+            state = _State(state.faces, values)
+        else:
+            complete = True
+    except KeyboardInterrupt:
+        pass  # what was cut so far stands
+    return _finished(graph, state.faces, np.stack([low, high]), complete, thinnest)
+
+
+def _functions(state: _State, step: Step) -> Iterator[tuple[int, Callable[[_State], np.ndarray]]]:
+    """Yield what a step bends at the zeros of: number of the level, and values at the vertices."""
+    bends = step.operation.bends
+    if isinstance(bends, Competitors):
+
+        def lead(state: _State) -> np.ndarray:
+            both = bends.gather([state.values[index] for index in step.inputs])
+            return np.asarray((both[..., 0] - both[..., 1]).flatten(1))
+
+        yield 0, lead
+    elif isinstance(bends, Thresholds):
+        for number, level in enumerate(bends.levels):
+            shift = torch.as_tensor(level, dtype=torch.float64)
+
+            def gap(state: _State, shift: Tensor = shift) -> np.ndarray:
+                return np.asarray((state.values[step.inputs[0]] - shift).flatten(1))
+
+            yield number, gap
+
+
+def _crossed(state: _State, step: Step, number: int, limits: Limits) -> tuple[_State, bool]:
+    """Return the cells, cut where units bend, and whether by all of them.
+
+    New states, so that an interruption leaves an old one whole.
+    """
+    for level, function in _functions(state, step):
+        gaps = function(state)
+        # Values between those at the vertices: what has one sign now will cut nothing later.
+        active = np.flatnonzero((gaps.max(0) > 0) & (gaps.min(0) < 0))
+        for begin in range(0, len(active), _BLOCK):
+            if limits.out_of_time:
+                return state, False
+            units = active[begin : begin + _BLOCK]
+            names = np.stack([np.full(len(units), number), units, np.full(len(units), level)], 1)
+            state, whole = _cut(state, function(state)[:, units], names, limits.cells)
+            if not whole:
+                return state, False
+    return state, True
+
+
+def _cut(state: _State, gaps: np.ndarray, names: np.ndarray, most: int) -> tuple[_State, bool]:
+    """Cut by the zeros of a few functions, at the least tolerance at which signs make sense."""
+    faces, near = state.faces, _NEAR
+    gaps = np.ascontiguousarray(gaps)
+    while True:
+        _, *lists, made, _, status = face_cutting.cut_faces(
+            gaps, near, np.zeros(gaps.shape[1]), faces.vertices, faces.begin, faces.size,
+            faces.pool, faces.count, faces.walls, names, most,
+        )  # fmt: skip
+        if status != face_cutting.UNCLEAR:
+            break
+        near *= 10
+        if near > _WIDEST_NEAR:
+            raise ArithmeticError("the signs of a unit at the vertices of a cell contradict")
+    values = {k: _finer(v, made) for k, v in state.values.items()} if len(made) else state.values
+    return _State(_Faces(*lists), values), status == face_cutting.WHOLE
+
+
+def _finer(value: Value, made: np.ndarray) -> Value:
+    if not isinstance(value, Tensor):
+        return tuple(_finer(item, made) for item in value)
+    flat = np.ascontiguousarray(value.reshape(len(value), -1).numpy())
+    return torch.from_numpy(refine(flat, made)).reshape(-1, *value.shape[1:])
+
+
+def _finished(
+    graph: PiecewiseLinearGraph, faces: _Faces, box: np.ndarray, complete: bool, thinnest: float
+) -> PolytopeCells:
+    """Read facets, half-spaces, maps and volumes off the faces."""
+    lists = (faces.begin, faces.size, faces.pool, faces.count)
+    dims, cells = faces.vertices.shape[1], int(faces.count[-1])
+    inner = face_cutting.centers_of(faces.vertices, *lists)
+    volumes = face_cutting.volumes_of(*lists, inner)
+    sizes, begins = faces.size[dims, :cells], faces.begin[dims, :cells]
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    facets = faces.pool[dims, np.arange(offsets[-1]) + np.repeat(begins - offsets[:-1], sizes)]
+    owner = np.repeat(np.arange(cells), sizes)
+    beside = face_cutting.cells_beside(*lists)[facets]
+    centers, walls = inner[dims, :cells], faces.walls[facets]
+    normals, room, maps = half_spaces_at(graph, centers, walls, offsets, box)
+    radii = np.minimum.reduceat(room, offsets[:-1])
+    found = PolytopeCells(
+        offsets, normals, room + (normals * centers[owner]).sum(1), walls,
+        np.where(beside[:, 0] == owner, beside[:, 1], beside[:, 0]), centers, radii, maps,
+        Corners(faces.vertices, *face_cutting.corners_of(*lists), volumes), complete,
+    )  # fmt: skip
+    return without_thin_cells(found, thinnest)
+
+
+def without_thin_cells(cells: PolytopeCells, thinnest: float) -> PolytopeCells:
+    """Leave out cells whose largest ball has a radius below `thinnest`."""
+    kept = np.ones(len(cells.radii), dtype=bool)
+    # The known ball is seldom so small; where it is, a linear program decides.
+    for cell in np.flatnonzero(cells.radii < thinnest):
+        rows = slice(cells.offsets[cell], cells.offsets[cell + 1])
+        ball = inscribed_ball(cells.normals[rows], cells.limits[rows], cells.centers[cell])
+        kept[cell] = ball[1] >= thinnest
+    return cells if kept.all() else kept_cells(cells, kept)
+
+
+def half_spaces_at(
+    graph: PiecewiseLinearGraph,
+    centers: np.ndarray,
+    walls: np.ndarray,
+    offsets: np.ndarray,
+    box: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return normals [K, D], distances [K] from the centers, and maps [C, D + 1, O] of cells.
+
+    Args:
+        graph: the network.
+        centers: float64 [C, D].
+        walls: int64 [K, 3], as in `PolytopeCells`.
+        offsets: int64 [C + 1].
+        box: float64 [2, D], its low and high end.
+
+    """
+    cells, dims = centers.shape
+    normals, room = np.zeros((len(walls), dims)), np.zeros(len(walls))
+    maps = np.zeros((cells, dims + 1, int(np.prod(graph.output_shape))))
+    rows = max(1, _AT_ONCE // ((dims + 1) * graph.widest))
+    for begin in range(0, cells, rows):
+        some = slice(begin, min(begin + rows, cells))
+        points = torch.as_tensor(centers[some]).reshape(-1, *graph.input_shape)
+        found = local_maps(graph, points)
+        slopes = found.jacobians.transpose(1, 2).numpy()
+        maps[some, :dims] = slopes
+        maps[some, dims] = found.outputs.numpy() - np.einsum("cd,cdo->co", centers[some], slopes)
+        first, last = offsets[some.start], offsets[some.stop]
+        owner = np.repeat(np.arange(len(points)), np.diff(offsets[some.start : some.stop + 1]))
+        for bend in found.bends:
+            at = np.flatnonzero(walls[first:last, 0] == bend.step)
+            normals[first + at], room[first + at] = _walls_of(
+                bend, owner[at], walls[first + at, 1], walls[first + at, 2]
+            )
+    sides = np.flatnonzero(walls[:, 0] < 0)
+    axis, end = walls[sides, 1], walls[sides, 2]
+    normals[sides, axis] = 2 * end - 1
+    centered = np.repeat(np.arange(cells), np.diff(offsets))[sides]
+    room[sides] = np.abs(box[end, axis] - centers[centered, axis])
+    return normals, room, maps
+
+
+def _walls_of(
+    bend: LocalBend, cells: np.ndarray, units: np.ndarray, levels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return outward normals and distances of walls of units, each as seen from a cell."""
+    gradients, values = bend.gradients.numpy(), bend.values.numpy()
+    if bend.competing:  # of two, the row of the larger one is zero
+        slope = gradients[cells, :, 2 * units] + gradients[cells, :, 2 * units + 1]
+        value = values[cells, 2 * units] + values[cells, 2 * units + 1]
+    else:
+        rows = levels * bend.pattern.shape[1] + units
+        slope, value = gradients[cells, :, rows], values[cells, rows]
+    length = np.linalg.norm(slope, axis=1)
+    return -slope / length[:, None], value / length
