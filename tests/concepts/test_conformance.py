@@ -1,4 +1,4 @@
-"""Every instrument and field test holds what `whynet.testing.conformance` asks, everywhere."""
+"""Instruments and field tests hold what `whynet.testing.conformance` asks, on every network."""
 
 from __future__ import annotations
 
