@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from matplotlib.figure import Figure
 from tests.concepts.running_claims import run
 from torch import nn
 
@@ -129,3 +130,10 @@ def test_networks_that_are_equal_have_a_gap_of_round_off(seed: int) -> None:
             layer.weight.copy_(weight)
             layer.bias.copy_(bias.reshape(-1))
     assert integrated_gap(built, drawn, -3, 3) < 1e-13
+
+
+def test_the_figure_is_drawn_without_a_warning(smoke: Any) -> None:
+    figure = Figure(layout="constrained")
+    module.draw(figure, *(table.drop_vars("state") for table in smoke[1][""]))
+    figure.canvas.draw()
+    assert all(axes.has_data() for axes in figure.axes)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from matplotlib.figure import Figure
 from scipy.optimize import linprog
 from tests.concepts.running_claims import run
 from torch import nn
@@ -163,3 +164,10 @@ def test_one_wrong_number_flips_the_verdict(smoke: Any, name: str, factor: float
     assert module.judge(*few).state == "inconclusive"
     none = predicted.assign(distance=0 * predicted["distance"])
     assert module.judge(measured, none).state == "not applicable"
+
+
+def test_the_figure_is_drawn_without_a_warning(smoke: Any) -> None:
+    figure = Figure(layout="constrained")
+    module.draw(figure, *(table.drop_vars("state") for table in smoke[1][""]))
+    figure.canvas.draw()
+    assert all(axes.has_data() for axes in figure.axes)

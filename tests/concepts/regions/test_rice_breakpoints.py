@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from matplotlib.figure import Figure
 from tests.concepts.bands_at_null import supported
 from tests.concepts.running_claims import run
 from torch import nn
@@ -97,3 +98,10 @@ def test_false_support_at_the_edge_and_power_inside(mean: float, least: float, m
         return xr.Dataset({"switches": (names, counts)}, coords), expected
 
     assert least <= supported(module.judge, made, 200 if most < 1 else 50) <= most
+
+
+def test_the_figure_is_drawn_without_a_warning(smoke: Any) -> None:
+    figure = Figure(layout="constrained")
+    module.draw(figure, *(table.drop_vars("state") for table in smoke[1][""]))
+    figure.canvas.draw()
+    assert all(axes.has_data() for axes in figure.axes)

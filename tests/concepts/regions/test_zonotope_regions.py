@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from matplotlib.figure import Figure
 from tests.concepts.running_claims import run, tables
 
 from whynet.concepts.approximation.theory.zonotope_networks import unit_polygon, zonotope_network
@@ -118,3 +119,10 @@ def test_one_piece_too_few_flips_the_verdict(smoke: Any) -> None:
     assert module.judge(measured.assign(pieces=wrong), predicted).state == "refuted"
     few = measured.isel(seed=slice(8)), predicted.isel(seed=slice(8))
     assert module.judge(*few).state == "inconclusive"
+
+
+def test_the_figure_is_drawn_without_a_warning(smoke: Any) -> None:
+    figure = Figure(layout="constrained")
+    module.draw(figure, *(table.drop_vars("state") for table in smoke[1][""]))
+    figure.canvas.draw()
+    assert all(axes.has_data() for axes in figure.axes)

@@ -42,7 +42,6 @@ def errors_and_bounds(
         axes.set_xticks(folds)
         axes.set_xlabel("folds")
         axes.legend(fontsize="small")
-    figure.tight_layout()
 
 
 def distances(
@@ -71,4 +70,3 @@ def distances(
     axes.set_xlabel(label)
     axes.set_ylabel("share of the cases")
     axes.legend(fontsize="small")
-    figure.tight_layout()

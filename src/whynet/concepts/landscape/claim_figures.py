@@ -43,4 +43,3 @@ def shares(
     axes.set_xlabel(labels[0])
     axes.set_ylabel(labels[1])
     axes.legend(fontsize="small", title="bars: predicted")
-    figure.tight_layout()

@@ -55,7 +55,6 @@ def counted_and_expected(
         axes.set_xticks(places)
         axes.set_xlabel(labels[0])
     left.legend(fontsize="small", title="bars: expected")
-    figure.tight_layout()
 
 
 def equal_numbers(
@@ -85,4 +84,3 @@ def equal_numbers(
     axes.set_xlabel(labels[0])
     axes.set_ylabel(labels[1])
     axes.legend(fontsize="small")
-    figure.tight_layout()

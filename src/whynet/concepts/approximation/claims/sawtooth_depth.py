@@ -68,7 +68,7 @@ constant 1/2 has 1/4: exponentially many teeth are as good as noise to a shallow
     ),
     shape=("folds", "layers", "competitor"),
     group=64,
-    cost="about 10 s",
+    cost="about 15 s",
     tolerance="In every case the pieces counted along [0, 1] are 2^k, and the competitor's "
     "distance, integrated exactly, is at least the bound; one exception refutes, and at least 17 "
     "cases without one support.",
