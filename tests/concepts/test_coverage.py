@@ -24,16 +24,17 @@ DRAWS = {
             "adversarial-accuracy", "bound-ingredients", "coordinate-check", "effective-dimension",
             "learning-curve", "neuron-similarity", "training-record",
         ),
-        40,
+        30,
     ),
     **dict.fromkeys(
         (
             "baselines", "baselines, regression", "calibration", "gauss-newton-spectrum",
-            "hessian-spectrum", "interventions", "lazy-or-rich", "mode-connectivity",
-            "removal-effect", "representation", "size-error",
+            "hessian-spectrum", "interventions", "lazy-or-rich", "removal-effect",
+            "representation", "size-error",
         ),
-        80,
+        50,
     ),
+    "mode-connectivity": 80,
 }  # fmt: skip
 """In the fast tests, where a draw takes a tenth of a second or a twentieth; 200 elsewhere."""
 
@@ -73,7 +74,7 @@ def test_coverage_of_a_few_draws(name: str) -> None:
     draws = DRAWS.get(name, 200)
     # Three standard deviations of the count, since sixty quantities are judged at once.
     least = 0.95 - 3 * math.sqrt(0.05 * 0.95 / draws)
-    # All of 80 draws may well hit; all of 200 hardly.
+    # All of 50 draws may well hit; all of 200 hardly.
     most = 1 - 0.9 / draws if draws >= 200 else 1.0
     judge(measured(name, torch.float64, range(draws)), least, most)
 
