@@ -41,8 +41,8 @@ def test_metadata_name_things_that_exist(name: str) -> None:
         assert control.breaks in about.assumptions
         changed = grid_of(name, about, "smoke", {control.parameter: [control.value]})
         assert changed.axes[control.parameter] == (control.value,)
-    for scale in about.presets:
-        assert control.value not in grid_of(name, about, scale).axes[control.parameter]
+        for scale in about.presets:
+            assert control.value not in grid_of(name, about, scale).axes[control.parameter]
 
 
 def test_listing_imports_neither_torch_nor_xarray(capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,6 +52,19 @@ def test_gradient_descent_on_a_linear_model_has_its_closed_form(dtype):
 
 
 @DTYPES
+@pytest.mark.parametrize("engine", ["eager", "compiled"])
+def test_one_number_a_member_has_its_closed_form(dtype, engine):
+    """½ mean (w x)² shrinks w by 1 − η mean x² a step."""
+    inputs = torch.tensor([1.0, 2.0, 3.0], dtype=dtype)
+    weights = torch.tensor([1.0, -2.0, 0.5], dtype=dtype)
+    found = train({"w": weights}, inputs, torch.zeros_like(inputs), GD,
+                  lambda p, x: p["w"] * x, steps=20, engine=engine)  # fmt: skip
+    shrunk = weights.double() * (1 - 0.1 * 14 / 3) ** 20
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+    torch.testing.assert_close(found.parameters["w"].double(), shrunk, rtol=tolerance, atol=0)
+
+
+@DTYPES
 @pytest.mark.parametrize("forward", [two_layer, relu_two_layer])
 @pytest.mark.parametrize("batch", [None, 5])
 def test_a_member_alone_has_the_bits_it_has_in_the_group(dtype, forward, batch):

@@ -64,6 +64,19 @@ def _w(parameters):
     return parameters["w"]
 
 
+@pytest.mark.parametrize("method", ["runge-kutta", "chebyshev"])
+def test_one_number_a_member_decays_exponentially(method):
+    inputs = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    weights = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+    found = flow_ensemble(
+        lambda p, x: p["w"] * x, {"w": weights}, inputs, 0 * inputs, half_mean_square,
+        times=(0.7,), flow=GradientFlow(method=method, relative_tolerance=1e-8),
+    )  # fmt: skip
+    torch.testing.assert_close(
+        found.parameters["w"], weights * math.exp(-0.7 * 2.5), rtol=1e-5, atol=0
+    )
+
+
 def test_a_tighter_tolerance_is_a_smaller_error():
     inputs, targets, weights, exact = regression()
     errors = []

@@ -225,7 +225,7 @@ class _Run:
             return self.task.losses(parameters)
         if name == "gradient":
             gradients, _ = self.task.gradients(parameters)
-            table = torch.cat([g.flatten(1) for g in gradients.values()], 1)
+            table = torch.cat([g.reshape(len(g), -1) for g in gradients.values()], 1)
             norms: Tensor = torch.linalg.vector_norm(table, dim=1)
             return norms
         return self.recorder.observe(name, parameters).to(self.like.dtype)

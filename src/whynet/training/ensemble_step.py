@@ -153,7 +153,7 @@ def _step(
         arrived = arrived & ((losses <= bounds[0]) | (losses >= bounds[1]))
         finite = torch.isfinite(losses)
         for value in moved.values():
-            largest = value.abs().flatten(1).amax(1)  # NaN stays NaN
+            largest = value.abs().reshape(len(value), -1).amax(1)  # NaN stays NaN
             finite = finite & (largest <= torch.finfo(value.dtype).max)
         going = running & finite & ~arrived
         parameters = {

@@ -28,7 +28,7 @@ class Flattened:
         self.sizes = [shape.numel() for shape in self.shapes.values()]
         self.members = len(next(iter(parameters.values())))
         copies = max(2, self.members)
-        whole = torch.cat([value.flatten(1) for value in parameters.values()], 1)
+        whole = torch.cat([value.reshape(len(value), -1) for value in parameters.values()], 1)
         self.start = whole.expand(copies, -1).clone() if self.members == 1 else whole
         self.dtype = whole.dtype
 
@@ -43,7 +43,9 @@ class Flattened:
 
     def pack(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """Return parameters as a table."""
-        return torch.cat([parameters[name].flatten(1) for name in self.shapes], 1)
+        return torch.cat(
+            [parameters[name].reshape(len(parameters[name]), -1) for name in self.shapes], 1
+        )
 
     def real(self, table: Tensor) -> Stacked:
         """Return the parameters of the members there are, without the second copy."""
