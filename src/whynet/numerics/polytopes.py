@@ -20,6 +20,10 @@ _WELL_INSIDE = 1e-2
 """Distance of a point of a facet from its border, in units of the inscribed ball, that will do."""
 
 
+_COMPARABLE = 0.05
+"""Radius, in the units of a program, at which its tolerance is fine enough for the ball."""
+
+
 def _solve(
     cost: np.ndarray, rows: np.ndarray, limits: np.ndarray, equal: np.ndarray | None = None
 ) -> np.ndarray | None:
@@ -59,7 +63,7 @@ def inscribed_ball(
     Returns:
         `start` and infinity where there is no largest ball.
 
-    Cost: two linear programs of D + 1 variables.
+    Cost: one linear program of D + 1 variables, two where `start` is near to walls.
 
     """
     center, radius = np.asarray(start, dtype=np.float64), 0.0
@@ -79,8 +83,30 @@ def inscribed_ball(
         if inside <= radius:
             break
         center, radius = moved, inside
+        if inside > _COMPARABLE * scale:
+            break
         scale = inside
     return center, radius
+
+
+def farthest_point(
+    normals: np.ndarray, limits: np.ndarray, toward: np.ndarray, center: np.ndarray, radius: float
+) -> np.ndarray:
+    """Return the point of a bounded polytope that is farthest in a direction.
+
+    Args:
+        normals: float64 [M, D], rows of unit length.
+        limits: float64 [M].
+        toward: float64 [D], of unit length.
+        center: float64 [D], the center of a ball inside.
+        radius: float, its radius; it sets the scale.
+
+    Cost: one linear program.
+
+    """
+    found = _solve(-toward, normals, (limits - normals @ center) / radius)
+    assert found is not None  # it is bounded
+    return np.asarray(center + radius * found)
 
 
 def facets(

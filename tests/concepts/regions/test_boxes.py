@@ -13,7 +13,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import linprog
 from tests.models.piecewise import Forward, dense
 from torch import Tensor, nn
 
@@ -162,57 +161,6 @@ def test_a_plane_gives_the_same(widths: tuple[int, ...]) -> None:
     holds(box, net)
 
 
-def walk(net: nn.Sequential, dims: int) -> set[bytes]:
-    """Enumerate patterns independently: flip every wall, and ask a linear program who is there."""
-    layers = [(m.weight.detach().double().numpy(), m.bias.detach().double().numpy())
-              for m in net if isinstance(m, nn.Linear)]  # fmt: skip
-
-    def rows(pattern: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        weight, shift, at, found = np.eye(dims), np.zeros(dims), 0, []
-        for w, b in layers[:-1]:
-            weight, shift = w @ weight, w @ shift + b
-            on = pattern[at : at + len(b)]
-            side = np.where(on, 1.0, -1.0)
-            found.append(np.column_stack([-side[:, None] * weight, side * shift]))
-            weight, shift, at = on[:, None] * weight, on * shift, at + len(b)
-        both = np.vstack(found)
-        return both[:, :-1], both[:, -1]
-
-    def exists(pattern: np.ndarray) -> bool:
-        normals, limits = rows(pattern)
-        lengths = np.linalg.norm(normals, axis=1)
-        ball = linprog(
-            -np.eye(dims + 1)[-1], A_ub=np.column_stack([normals, lengths]), b_ub=limits,
-            bounds=[(-1, 1)] * dims + [(0, None)], method="highs",
-        )  # fmt: skip
-        return ball.status == 0 and -ball.fun > 1e-6
-
-    value, start = torch.full((1, dims), 0.013, dtype=torch.float64), []
-    for layer in net.double():
-        if isinstance(layer, nn.ReLU):
-            start.append((value > 0).numpy()[0])
-        value = layer(value)
-    first = np.concatenate(start)
-    seen, waiting = {first.tobytes()}, [first]
-    while waiting:
-        here = waiting.pop()
-        for unit in range(len(here)):
-            there = here.copy()
-            there[unit] = not there[unit]
-            if there.tobytes() not in seen and exists(there):
-                seen.add(there.tobytes())
-                waiting.append(there)
-    return seen
-
-
-def test_a_walk_over_neighbors_finds_the_same_cells() -> None:
-    net = network(3, 6, 5, 1, seed=3)
-    found = cells_of(net, 3)
-    patterns = {found.cell(i).pattern.astype(bool).tobytes() for i in range(found.count)}
-    assert len(patterns) == found.count > 40
-    assert patterns == walk(net, 3)
-
-
 def test_a_cell_by_its_number_is_the_one_of_its_center() -> None:
     net = network(3, 8, 8, 2)
     found = cells_of(net, 3)
@@ -310,6 +258,21 @@ def test_an_image_of_four_pixels() -> None:
     assert net.training
     holds(found, net.eval())
     assert found.cell(0).center.shape == (1, 2, 2)
+
+
+def test_more_than_six_dimensions_go_by_linear_programs() -> None:
+    net = network(7, 5, 4, 2)
+    found = cells_of(net, 7)
+    assert found.complete
+    points = torch.rand(300, 7, dtype=torch.float64) * 2 - 1
+    with torch.no_grad():
+        exact = net.double()(points)
+    torch.testing.assert_close(found.evaluate(points), exact, rtol=0, atol=1e-12)
+    assert found.lipschitz_constant == max(found.slopes)
+    assert len(found.cell(0).facets) <= found.cells.offsets[1]
+    for name in ("volumes", "neighbors", "linear_regions", "extrema"):
+        with pytest.raises(whynet.InputError, match=f"{name}: found cells of 7 dimensions"):
+            getattr(found, name)
 
 
 def test_bounds_leave_lower_bounds() -> None:

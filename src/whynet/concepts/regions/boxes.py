@@ -17,6 +17,7 @@ from whynet.core.errors import InputError
 from whynet.core.outcome import NotApplicable
 from whynet.models.piecewise_linear import PiecewiseLinearGraph
 from whynet.models.piecewise_linear_boxes import Limits, cells_by_vertices
+from whynet.models.piecewise_linear_programs import cells_by_programs
 from whynet.models.piecewise_linear_source import graph_from
 from whynet.models.preservation import preserved
 from whynet.models.subject import Subject
@@ -28,9 +29,12 @@ from whynet.numerics.polytope_cells import (
     walls_between,
 )
 
-MOST_INPUTS, MOST_UNITS = 6, 5000
-"""Above which a search is refused: with more inputs cells have too many faces, and networks of
-more units have more cells than anybody could wait for."""
+MOST_INPUTS, MOST_UNITS = 16, 5000
+"""Above which a search is refused: there are more cells than anybody could wait for."""
+
+_BY_VERTICES = 6
+"""Dimensions up to which the faces of cells are followed; in more of them there are too many, and
+linear programs are solved."""
 
 _THIN = 1e-9
 """Radius of a cell's largest ball, in longest sides of the box, below which it is not counted."""
@@ -43,7 +47,8 @@ class BoxRegions:
     Attributes:
         low: float64 [*input_shape], one end of the box.
         high: float64 [*input_shape], the other.
-        cells: the cells: half-spaces, neighbors, vertices, and the affine map of each.
+        cells: the cells: half-spaces, neighbors, vertices, and the affine map of each. Of more than
+            six dimensions vertices and neighbors are not known, and half-spaces may be redundant.
         steps: what made a wall, by the number in `cells.walls`: module path and operation.
         output_shape: shape of one output; maps hold it flattened.
 
@@ -71,17 +76,19 @@ class BoxRegions:
 
     @property
     def volumes(self) -> np.ndarray:
-        """float64 [C]."""
-        return self._corners().volumes
+        """float64 [C]; known of up to six dimensions."""
+        return self._corners("volumes").volumes
 
     @property
     def neighbors(self) -> np.ndarray:
-        """int64 [walls, 2]: the two cells beside each wall, each wall once."""
+        """int64 [walls, 2]: the two cells beside each wall, each once; of up to six dimensions."""
+        self._corners("neighbors")
         return walls_between(self.cells)
 
     @cached_property
     def linear_regions(self) -> int:
-        """Connected sets on which the output is one affine function."""
+        """Connected sets on which the output is affine; known of up to six dimensions."""
+        self._corners("linear_regions")
         return int(linear_regions(self._whole()).max()) + 1
 
     @cached_property
@@ -96,9 +103,9 @@ class BoxRegions:
 
     @property
     def extrema(self) -> tuple[np.ndarray, np.ndarray]:
-        """Smallest and largest value of every output, float64 [O] each: they are at vertices."""
+        """Smallest and largest value of every output, float64 [O] each; of up to six dimensions."""
         self._whole()
-        vertices = torch.as_tensor(self._corners().vertices)
+        vertices = torch.as_tensor(self._corners("extrema").vertices)
         values = self._graph.evaluate(vertices.reshape(-1, *self.low.shape)).flatten(1)
         return values.amin(0).numpy(), values.amax(0).numpy()
 
@@ -139,8 +146,10 @@ class BoxRegions:
         values = np.einsum("nd,ndo->no", flat, maps[:, :-1]) + maps[:, -1]
         return torch.as_tensor(values).reshape(-1, *self.output_shape)
 
-    def _corners(self) -> Corners:
-        assert self.cells.corners is not None
+    def _corners(self, name: str) -> Corners:
+        if self.cells.corners is None:
+            found = f"cells of {self.low.numel()} dimensions, found by linear programs"
+            raise InputError(name, found, f"at most {_BY_VERTICES} dimensions")
         return self.cells.corners
 
     def _whole(self) -> PolytopeCells:
@@ -164,12 +173,12 @@ def cells_in_box(
     """Find all cells of a piecewise-linear network in a box of a few input dimensions.
 
         regions = whynet.regions.cells_in_box(model, -torch.ones(3), torch.ones(3))
-        regions.count, regions.lipschitz_constant, regions.cell(0).facets
 
     On each cell every unit keeps its side and the network is affine (Montúfar et al. 2014,
-    arXiv:1402.1869). Cells are cut unit by unit, with their faces of all dimensions, so that no
-    linear program is solved. A cell whose largest ball is thinner than 1e-9 of the longest side of
-    the box is taken for round-off and not counted.
+    arXiv:1402.1869). Up to six dimensions cells are cut unit by unit with their faces of all
+    dimensions, and no linear program is solved; beyond, linear programs decide which units cut, and
+    vertices, volumes and neighbors are not known. A cell whose largest ball has a radius below 1e-9
+    of the longest side of the box is taken for round-off and not counted.
 
     Args:
         model: a network, taken in evaluation mode and left as it is, or a subject.
@@ -187,8 +196,8 @@ def cells_in_box(
         InputError: the box does not fit the network or has no inside, weights are not finite, or
             the network has too many inputs or units.
 
-    Cost: for each unit a pass over all faces, about 2^D a cell of D dimensions; tens of thousands
-        of cells a second in three dimensions, hundreds in six.
+    Cost: for each unit a pass over all faces, about 2^D a cell: tens of thousands of cells a second
+        in three dimensions, a thousand in six; beyond, a hundred, by 2 to 6 linear programs each.
 
     """
     if isinstance(max_cells, bool) or not isinstance(max_cells, int) or max_cells < 1:
@@ -207,7 +216,8 @@ def cells_in_box(
     with preserved():
         flat = [end.flatten().numpy() for end in box]
         thinnest = _THIN * float((flat[1] - flat[0]).max())
-        cells = cells_by_vertices(graph, flat[0], flat[1], Limits(max_cells, until), thinnest)
+        search = cells_by_vertices if len(flat[0]) <= _BY_VERTICES else cells_by_programs
+        cells = search(graph, flat[0], flat[1], Limits(max_cells, until), thinnest)
     if isinstance(cells, NotApplicable):
         return cells
     steps = tuple(step.name for step in graph.steps)
