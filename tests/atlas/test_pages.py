@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from whynet.atlas.page import run_command, written
-from whynet.atlas.pages import INDEX, PAGE, RUN, write_pages
+from whynet.atlas.pages import FIGURES, INDEX, PAGE, RUN, write_pages
 from whynet.atlas.registry import PARTS, claims, find_claim
 from whynet.atlas.run import claim
 from whynet.cli.atlas import parse_axes
@@ -73,6 +73,18 @@ def test_a_run_leaves_a_store_a_page_and_an_index(folder: Path) -> None:
     assert "default-src 'none'" in page and "<script" not in page and "nearest to its start" in page
     index = (folder / INDEX).read_text(encoding="utf-8")
     assert f'href="{NAME}/{PAGE}"' in index and "supported" in index
+
+
+def test_figures_stand_beside_the_page_as_svg_and_pdf(folder: Path) -> None:
+    store = folder / NAME / FIGURES
+    names = {path.name for path in store.iterdir()}
+    assert names == {f"{n}.{k}" for n in ("claim", "adam", "weight-decay") for k in ("svg", "pdf")}
+    for path in store.iterdir():
+        begin = path.read_bytes()[:200]
+        assert begin.startswith(b"%PDF-" if path.suffix == ".pdf" else b"<?xml")
+    before = {path.name: path.read_bytes() for path in store.iterdir()}
+    assert main(["atlas", "report", str(folder), "--quiet"]) == 0
+    assert {path.name: path.read_bytes() for path in store.iterdir()} == before
 
 
 def test_a_second_run_computes_nothing_and_says_the_same(

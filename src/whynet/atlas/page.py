@@ -93,20 +93,29 @@ def render_claim(record: Record) -> str:
     )
 
 
-def _figures(record: Record) -> list[dict[str, Any]]:
-    """Draw the claim; a figure that fails costs no page."""
+def figures_of(record: Record) -> list[Figure]:
+    """Return the figures of a claim and of its controls, of those that ran, by variant."""
     module = load_claim(record.entry.reference, record.entry.source)
-    drawn = []
+    found = []
     for variant, pair in record.tables.items():
         if not (pair[0][STATE].values == "done").any():
             continue
         named = "the claim" if variant == CLAIM else f"control {variant}"
-        figure = Figure(
-            slug(variant) or "claim",
-            lambda canvas, pair=pair: module.draw(canvas, *pair),  # type: ignore[misc]
-            caption=f"{named[0].upper()}{named[1:]}: what was measured, and what was predicted.",
-            alt=record.verdict.sentence if variant == CLAIM else named,
+        found.append(
+            Figure(
+                slug(variant or "claim"),
+                lambda canvas, pair=pair: module.draw(canvas, *pair),  # type: ignore[misc]
+                caption=f"{named[0].upper()}{named[1:]}: what was measured, and what predicted.",
+                alt=record.verdict.sentence if variant == CLAIM else named,
+            )
         )
+    return found
+
+
+def _figures(record: Record) -> list[dict[str, Any]]:
+    """Draw the claim; a figure that fails costs no page."""
+    drawn = []
+    for figure in figures_of(record):
         try:
             drawn.append({"svg": draw_figure(figure), "fault": "", "caption": figure.caption})
         except Exception as error:  # noqa: BLE001 - a user's claim may draw anything

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,14 +10,16 @@ from typing import Any
 
 from whynet.atlas.journal import Identity, Journal
 from whynet.atlas.judging import CLAIM, verdict_of
-from whynet.atlas.page import Row, render_claim, render_index
+from whynet.atlas.page import Row, figures_of, render_claim, render_index
 from whynet.atlas.registry import ClaimEntry, claims, load_claim
 from whynet.atlas.run import Record, tables_of
 from whynet.core.claim import Grid, Value
 from whynet.core.errors import InputError, StoreError
+from whynet.pages.drawing import figure_files
 
-RUN, PAGE, INDEX = "run.json", "page.html", "index.html"
-"""Beside a journal: what was asked and found; its page; and above them the index."""
+RUN, PAGE, INDEX, FIGURES = "run.json", "page.html", "index.html", "figures"
+"""Beside a journal: what was asked and found; its page; its figures as SVG and PDF; and above them
+the index."""
 
 SCHEMA_VERSION = "1.0"
 
@@ -27,7 +30,7 @@ STATES = ("supported", "refuted", "inconclusive", "not applicable")
 
 
 def keep(record: Record, folder: Path) -> None:
-    """Write what a run was asked and found, and its page, beside its journal."""
+    """Write what a run was asked and found, its page and its figures, beside its journal."""
     content = {
         "schema_version": SCHEMA_VERSION,
         "claim": record.entry.id,
@@ -46,12 +49,18 @@ def keep(record: Record, folder: Path) -> None:
     }
     _replace(folder / RUN, json.dumps(content, indent=1, allow_nan=False) + "\n")
     _replace(folder / PAGE, render_claim(record))
+    (folder / FIGURES).mkdir(exist_ok=True)
+    for figure in figures_of(record):
+        # The page says why a figure cannot be drawn.
+        with contextlib.suppress(Exception):
+            for kind, data in figure_files(figure).items():
+                _replace(folder / FIGURES / f"{figure.name}.{kind}", data)
 
 
-def _replace(path: Path, text: str) -> None:
+def _replace(path: Path, content: str | bytes) -> None:
     """Write a file whole or not at all."""
     fresh = path.with_name(f".{path.name}.tmp")
-    fresh.write_text(text, encoding="utf-8")
+    fresh.write_bytes(content.encode() if isinstance(content, str) else content)
     fresh.replace(path)
 
 

@@ -34,6 +34,11 @@ def _words(text: str) -> frozenset[str]:
 _POINTS = 5000
 _DPI = 160
 _LABEL = 300
+_UNDATED = {
+    "svg": ("Date", "Creator", "Format", "Type"),
+    "pdf": ("CreationDate", "Creator", "Producer"),
+}
+"""Format to the entries of a file that would differ between runs."""
 _KEPT = _words(
     "svg g path defs use clipPath rect circle ellipse line polyline polygon image text tspan "
     "linearGradient radialGradient stop pattern"
@@ -60,12 +65,19 @@ def draw_figure(figure: Figure) -> Markup:
         figure: what to draw.
 
     """
-    try:
-        source = _drawn(figure, mathematics=True)
-    except ValueError:
-        # a foreign label held dollar signs that are no mathematics: draw them as they stand
-        source = _drawn(figure, mathematics=False)
-    return clean_svg(source, slug(figure.name), figure.alt)
+    return clean_svg(_drawn(figure, "svg").decode(), slug(figure.name), figure.alt)
+
+
+def figure_files(figure: Figure) -> dict[str, bytes]:
+    """Draw a figure for print: format (`svg`, `pdf`) to what its file holds.
+
+    Equal figures give equal files: no date stands in them.
+
+    Args:
+        figure: what to draw.
+
+    """
+    return {kind: _drawn(figure, kind) for kind in _UNDATED}
 
 
 @contextmanager
@@ -99,14 +111,22 @@ def new_figure(draw: Callable[[Canvas], None], height: float = 2.7) -> Canvas:
     return canvas
 
 
-def _drawn(figure: Figure, mathematics: bool) -> str:
+def _drawn(figure: Figure, kind: str) -> bytes:
+    try:
+        return _saved(figure, kind, mathematics=True)
+    except ValueError:
+        # a foreign label held dollar signs that are no mathematics: draw them as they stand
+        return _saved(figure, kind, mathematics=False)
+
+
+def _saved(figure: Figure, kind: str, mathematics: bool) -> bytes:
     with styled(mathematics=mathematics):
         canvas = Canvas(figsize=(WIDTH, figure.height))
         figure.draw(canvas)
         _tidy(canvas)
-        stream = io.StringIO()
-        metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        canvas.savefig(stream, format="svg", dpi=_DPI, metadata=metadata)
+        stream = io.BytesIO()
+        metadata = dict.fromkeys(_UNDATED[kind])
+        canvas.savefig(stream, format=kind, dpi=_DPI, metadata=metadata)
     return stream.getvalue()
 
 
