@@ -1,6 +1,6 @@
 """How often intervals hold the truth: every instrument on its closed form, as a table.
 
-`coverage.py [DRAWS] [INSTRUMENT ...]` in float64; 1000 draws by default. The gates stand in
+`interval_coverage.py [DRAWS] [INSTRUMENT ...]` in float64; 1000 draws by default. The gates stand in
 `tests/concepts/test_coverage.py` (`make endurance` for 1000 draws); this prints the figures.
 """
 
