@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,12 @@ def _measure(*words: str) -> tuple[str, ...]:
     return ("measure", "linear-regions", *OWN, "--out", "new/out", *words)
 
 
+def _wide() -> None:
+    code = "from torch import nn\n\n\ndef wide():\n    return nn.Linear(64, 3)\n"
+    Path("wide.py").write_text(code, encoding="utf-8")
+    np.savez("wide.npz", X=np.eye(64, dtype="f4")[:9], y=np.arange(9) % 3)
+
+
 _AXES = np.eye(2, 4)
 _SQUARE = [[0, 0], [1, 0], [1, 1], [0, 1]]
 
@@ -32,7 +39,9 @@ MISTAKES = (
     Mistake("a negative row", _measure("--through=-1,1,2"), "--through", "wanted 3 different rows"),
     Mistake("no rows", _measure("--line", "a,b"), "--line", "'a,b'; wanted 2 different rows"),
     Mistake("outside the data", _measure("--through", "0,1,60"), "--through", "row 60; wanted rows of the test data, from 0 to 59"),
-    Mistake("a box of four inputs", _measure("--box=-1,1"), "--box", r"inputs of shape \[4\]; wanted one with two inputs"),
+    Mistake("colors in a box of four inputs", _measure("--box=-1,1", "--color", "slope"), "--color", "it beside a box; wanted it beside a plane, or a box of two"),
+    Mistake("checkpoints in a box of four inputs", _measure("--box=-1,1", "--checkpoints", "end.safetensors"), "--checkpoints", "it beside a box"),
+    Mistake("a box of 64 inputs", ("measure", "linear-regions", "wide.py:wide", "--test", "wide.npz", "--out", "new/out", "--box=-1,1"), "--box", r"inputs of shape \[64\]; wanted one with at most 16 inputs", _wide),
     Mistake("a box the wrong way", _measure("--box", "1,-1"), "--box", "ascending order"),
     Mistake("a box of words", _measure("--box", "x"), "--box", "'x'; wanted two finite numbers"),
     Mistake("no cells", _measure("--line", "0,1", "--max-cells", "0"), "--max-cells", "0; wanted a whole number"),

@@ -113,6 +113,41 @@ def test_a_square_of_a_network_of_two_inputs(shell: Shell) -> None:
     assert found["cells"] <= 1 + 5 + 10
 
 
+def test_all_cells_in_a_box_of_four_inputs(shell: Shell) -> None:
+    printed = shell.good(*MEASURE, "--box=-2,2", "--out", "box")
+    assert sorted(path.name for path in Path("box").iterdir()) == [
+        "cells.zarr", "figure.png", "figure.svg", "summary.json",
+    ]  # fmt: skip
+    assert "figure: box/figure.svg" in printed
+    summary = json.loads(Path("box/summary.json").read_text(encoding="utf-8"))
+    assert (summary["complete"], summary["kind"], summary["inputs"]) == (True, "box", 4)
+    assert 9 < summary["cells"] <= 1 + 8 + 28 + 56 + 70
+    assert summary["volume"] == pytest.approx(4**4)
+    # The cells as arrays are the network: at points of the box, by half-spaces and maps.
+    held = zarr.open_group("box/cells.zarr", mode="r")
+    offsets, normals, limits, maps, volumes = (
+        np.asarray(held[name]) for name in ("offsets", "normals", "limits", "maps", "volumes")
+    )
+    assert volumes.sum() == pytest.approx(4**4)
+    points = np.random.default_rng(0).uniform(-2, 2, (300, 4))
+    beyond = np.maximum.reduceat(points @ normals.T - limits, offsets[:-1], axis=1)
+    assert beyond.min(1).max() <= 1e-12
+    assert ((beyond < -1e-9).sum(1) <= 1).all()
+    place = beyond.argmin(1)
+    rows = np.concatenate([points, np.ones((300, 1))], 1)
+    with torch.no_grad():
+        exact = network()(torch.as_tensor(points)).numpy()
+    np.testing.assert_allclose(np.einsum("ni,nio->no", rows, maps[place]), exact, atol=1e-12)
+    # A plane through the box is as steep at most, and a later run takes the folder's place.
+    plane = json.loads(shell.good(*MEASURE, "--through", "0,1,2", "--out", "box", "--json"))
+    assert plane["kind"] == "plane"
+    assert shell(*MEASURE, "--box=-2,2", "--out", "box", "--max-cells", "9") == 3
+    assert "lower bound" in shell.out
+    part = json.loads(Path("box/summary.json").read_text(encoding="utf-8"))
+    assert (part["complete"], "lipschitz_constant" in part) == (False, False)
+    assert 9 < part["cells"] < summary["cells"]
+
+
 def test_what_is_curved_is_named(shell: Shell) -> None:
     code = "from torch import nn\ndef f():\n    return nn.Sequential(nn.Linear(4, 3), nn.GELU())\n"
     Path("smooth.py").write_text(code, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""`whynet measure linear-regions TARGET`: the exact cells of a plane, or pieces of a line."""
+"""`whynet measure linear-regions TARGET`: the exact cells of a plane or box, pieces of a line."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from whynet.models.subject import Subject
 
 NAME = "linear-regions"
-TITLE = "the exact cells of a piecewise-linear network in a plane, with a figure"
+TITLE = "the exact cells of a piecewise-linear network in a plane or box, with a figure"
 COST = "about a forward pass in float64 a vertex"
 
-_MOST = 1_000_000
-"""Cells, or pieces of a segment, where it stops by default."""
+_MOST, _MOST_OF_BOX = 1_000_000, 100_000
+"""Cells, or pieces of a segment, where it stops by default; and cells of more than two inputs."""
 
 _PLACES = ("through", "plane", "box", "line")
 _OPTIONS = (*_PLACES, "color", "checkpoints", "max_cells", "out")
@@ -32,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--through", metavar="I,J,K", help="the plane through three rows of the data"
     )
     group.add_argument("--plane", metavar="FILE.npz", help="points, or origin, axes and polygon")
-    group.add_argument("--box", metavar="LOW,HIGH", help="of two inputs: the square, --box=-1,1")
+    group.add_argument(
+        "--box", metavar="LOW,HIGH", help="all of a few inputs from -1 to 1: --box=-1,1"
+    )
     group.add_argument("--line", metavar="I,J", help="the segment between two rows")
     group.add_argument("--color", choices=("class", "slope", "depth"), help="(default: class)")
     group.add_argument(
@@ -42,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="weights along a training, in order: their counts and a film strip beside",
     )
     group.add_argument(
-        "--max-cells", metavar="N", type=int, help="where to stop (default: 1000000)"
+        "--max-cells", metavar="N", type=int, help="where to stop (default: 1000000; boxes 100000)"
     )
     group.add_argument("--out", metavar="DIR", help=f"folder to write (default: out/{NAME})")
 
@@ -66,7 +68,9 @@ def run(arguments: argparse.Namespace) -> int:
     from whynet.cli.output import print_json, print_line
     from whynet.cli.progress import bars
     from whynet.cli.request import request_from
+    from whynet.concepts.regions.boxes import BoxRegions
     from whynet.core.outcome import NotApplicable
+    from whynet.examination.box_folder import save_box
     from whynet.examination.region_folder import check_place, save_line, save_plane
     from whynet.examination.region_request import at_checkpoints, row_labels
     from whynet.examination.source import load_subject
@@ -85,6 +89,8 @@ def run(arguments: argparse.Namespace) -> int:
             about = {"target": request.target, "kind": "plane"}
             if arguments.line is not None:
                 summary = save_line(found, place, about={**about, "kind": "line"})
+            elif isinstance(found, BoxRegions):
+                summary = save_box(found, place, about={**about, "kind": "box"})
             else:
                 summary = save_plane(
                     found,
@@ -107,7 +113,8 @@ def run(arguments: argparse.Namespace) -> int:
     if summary["complete"]:
         return main.DONE
     # What was stopped at the bound has more cells than it; else somebody interrupted.
-    stopped = summary.get("cells", 0) > (arguments.max_cells or _MOST)
+    most = arguments.max_cells or (_MOST_OF_BOX if summary["kind"] == "box" else _MOST)
+    stopped = summary.get("cells", 0) > most
     return main.PARTLY if stopped else main.INTERRUPTED
 
 
@@ -141,6 +148,7 @@ def _checked(arguments: argparse.Namespace) -> tuple[tuple[int, ...], Plane | No
 def _compute(
     arguments: argparse.Namespace, subject: Subject, rows: tuple[int, ...], given: Plane | None
 ) -> Any:
+    from whynet.concepts.regions.boxes import cells_in_box
     from whynet.concepts.regions.planes import Plane
     from whynet.concepts.regions.polylines import along
     from whynet.concepts.regions.subdivision import subdivide
@@ -154,7 +162,15 @@ def _compute(
         if arguments.through is not None:
             given = Plane.through(*rows_of(subject, rows, "--through"))
         elif arguments.box is not None:
-            given = box_of(subject, *parse_box(arguments.box))
+            found = box_of(subject, *parse_box(arguments.box))
+            if not isinstance(found, Plane):
+                for name in ("color", "checkpoints"):
+                    if getattr(arguments, name) is not None:
+                        wanted = "it beside a plane, or a box of two inputs"
+                        raise InputError(_option(name), "it beside a box", wanted)
+                most = arguments.max_cells or _MOST_OF_BOX
+                return cells_in_box(subject, *found, max_cells=most)
+            given = found
         assert given is not None
         return subdivide(subject, given, max_cells=most)
 

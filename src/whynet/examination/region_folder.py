@@ -88,9 +88,9 @@ def save_plane(
     )
 
     def write(folder: Path) -> None:
-        _draw(folder / DRAWING, drawing)
+        save_drawing(folder / DRAWING, drawing)
         if frames:
-            _draw(folder / FILM, _film(frames))
+            save_drawing(folder / FILM, _film(frames))
         plane = regions.plane
         np.savez(
             folder / PLANE,
@@ -100,7 +100,7 @@ def save_plane(
             marks=plane.marks,
         )
         _write_cells(folder / CELLS, regions)
-        _write_summary(folder, summary)
+        write_summary(folder, summary)
 
     write_whole(check_place(path, "path"), write)
     return summary
@@ -143,7 +143,7 @@ def save_line(
     drawing = Figure("profile", draw, "The network along a segment.", f"{pieces.pieces} pieces.")
 
     def write(folder: Path) -> None:
-        _draw(folder / DRAWING, drawing)
+        save_drawing(folder / DRAWING, drawing)
         arrays = {
             "position": (segments.segment + segments.t).numpy(),
             "outputs": outputs,
@@ -151,8 +151,8 @@ def save_line(
         }
         root = zarr.create_group(folder / PIECES, zarr_format=3)
         for name, values in arrays.items():
-            _write_array(root, name, [values], values.shape, ("knot", "output")[: values.ndim])
-        _write_summary(folder, summary)
+            write_array(root, name, [values], values.shape, ("knot", "output")[: values.ndim])
+        write_summary(folder, summary)
 
     write_whole(check_place(path, "path"), write)
     return summary
@@ -219,12 +219,14 @@ def _film(frames: Sequence[tuple[str, PlaneRegions]]) -> Figure:
     )
 
 
-def _draw(place: Path, drawing: Figure) -> None:
+def save_drawing(place: Path, drawing: Figure) -> None:
+    """Write a figure as SVG at a place, and as PNG beside it."""
     place.write_text(draw_figure(drawing), encoding="utf-8")
     new_figure(drawing.draw, drawing.height).savefig(place.with_suffix(".png"), dpi=_DPI)
 
 
-def _write_summary(folder: Path, summary: Mapping[str, Any]) -> None:
+def write_summary(folder: Path, summary: Mapping[str, Any]) -> None:
+    """Write the numbers into a folder."""
     text = json.dumps(summary, indent=1, allow_nan=False)
     (folder / SUMMARY).write_text(text + "\n", encoding="utf-8")
 
@@ -251,28 +253,30 @@ def _write_cells(place: Path, regions: PlaneRegions) -> None:
     }
     for name, dims in axes.items():
         values = getattr(cells, name)
-        _write_array(root, name, _slabs(values), values.shape, dims)
+        write_array(root, name, slabs(values), values.shape, dims)
     if regions.complete:
         boundary = regions.decision_boundary
         for name, values, dims in (
             ("boundary", boundary.segments, ("segment", "end", "coordinate")),
             ("boundary_classes", boundary.pairs, ("segment", "side")),
         ):
-            _write_array(root, name, _slabs(values), values.shape, dims)
+            write_array(root, name, slabs(values), values.shape, dims)
 
 
-def _slabs(values: np.ndarray) -> Iterator[np.ndarray]:
+def slabs(values: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield an array in pieces."""
     for begin in range(0, len(values), _SLAB):
         yield values[begin : begin + _SLAB]
 
 
-def _write_array(
+def write_array(
     root: zarr.Group,
     name: str,
     parts: Sequence[np.ndarray] | Iterator[np.ndarray],
     shape: tuple[int, ...],
     dims: tuple[str, ...],
 ) -> None:
+    """Write an array, piece by piece."""
     begin, array = 0, None
     for part in parts:
         if array is None:

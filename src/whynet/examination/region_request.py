@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from whynet.concepts.regions.boxes import MOST_INPUTS
 from whynet.concepts.regions.planes import Plane
 from whynet.concepts.regions.subdivision import PlaneRegions, subdivide
 from whynet.core.errors import InputError
@@ -82,21 +84,23 @@ def row_labels(subject: Subject, rows: tuple[int, ...]) -> tuple[str, ...]:
     )
 
 
-def box_of(subject: Subject, low: float, high: float) -> Plane:
-    """Return the square of a network with two inputs.
+def box_of(subject: Subject, low: float, high: float) -> Plane | tuple[Tensor, Tensor]:
+    """Return the square of a network with two inputs; of others, the ends of the box.
 
     Raises:
-        InputError: it has another number of inputs.
+        InputError: it has too many inputs for all cells to be found.
 
     """
     shape = tuple(rows_of(subject, (0,), "--box").shape[1:])
-    if shape != (2,):
+    if shape == (2,):
+        return Plane.box(low, high)
+    if math.prod(shape) > MOST_INPUTS:
         raise InputError(
             "--box",
             f"a network with inputs of shape {list(shape)}",
-            "one with two inputs; of others, --through i,j,k cuts a plane",
+            f"one with at most {MOST_INPUTS} inputs; of others, --through i,j,k cuts a plane",
         )
-    return Plane.box(low, high)
+    return torch.full(shape, low).double(), torch.full(shape, high).double()
 
 
 def at_checkpoints(

@@ -30,8 +30,8 @@ _NEAR = 1e-12
 _WIDEST_NEAR = 1e-7
 """To which that share is raised where the signs at the vertices of a cell contradict each other."""
 
-_AT_ONCE = 2**22
-"""Numbers of one operation on the centers of cells, for bounding memory."""
+_AT_ONCE = 2**18
+"""Numbers of one operation on the centers of cells: few enough for the cache."""
 
 _BLOCK = 16
 """Units that are cut by at a time, before time is looked at and an interruption is heard."""
@@ -247,7 +247,7 @@ def half_spaces_at(
     for begin in range(0, cells, rows):
         some = slice(begin, min(begin + rows, cells))
         points = torch.as_tensor(centers[some]).reshape(-1, *graph.input_shape)
-        found = local_maps(graph, points)
+        found = local_maps(graph, points, canceled=False)
         slopes = found.jacobians.transpose(1, 2).numpy()
         maps[some, :dims] = slopes
         maps[some, dims] = found.outputs.numpy() - np.einsum("cd,cdo->co", centers[some], slopes)

@@ -9,6 +9,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from whynet.concepts.regions.boundary_distance import BoundaryDistance as BoundaryDistance
+    from whynet.concepts.regions.boundary_distance import (
+        distance_to_boundary as distance_to_boundary,
+    )
     from whynet.concepts.regions.boxes import BoxRegions as BoxRegions
     from whynet.concepts.regions.boxes import cells_in_box as cells_in_box
     from whynet.concepts.regions.cells import Cell as Cell
@@ -25,6 +29,8 @@ _HOMES = {
     "subdivide": "whynet.concepts.regions.subdivision",
     "PlaneRegions": "whynet.concepts.regions.subdivision",
     "Plane": "whynet.concepts.regions.planes",
+    "distance_to_boundary": "whynet.concepts.regions.boundary_distance",
+    "BoundaryDistance": "whynet.concepts.regions.boundary_distance",
     "cells_in_box": "whynet.concepts.regions.boxes",
     "BoxRegions": "whynet.concepts.regions.boxes",
     "cell_at": "whynet.concepts.regions.cells",

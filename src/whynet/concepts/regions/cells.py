@@ -25,6 +25,9 @@ BORDER = -1
 _FLAT = 1e-12
 """Share of the steepest unit of an operation below which a unit is constant on the cell."""
 
+_NO_FACET = 1e-8
+"""Radius of a ball in the face of a half-space, in inradii of the cell, below which it is none."""
+
 _ACROSS = 1e-6
 """How far beyond a facet its neighbor is looked for first, in inner radii of the facet."""
 
@@ -64,6 +67,7 @@ class Cell:
             coordinate.
         steps: names of the operations.
         output_shape: shape of one output.
+        graph: the network in float64.
 
     What takes linear programs (`facets`, `center`, `inradius`, `neighbors`) is computed when first
     asked for.
@@ -79,7 +83,7 @@ class Cell:
     origins: np.ndarray
     steps: tuple[str, ...]
     output_shape: tuple[int, ...]
-    _graph: PiecewiseLinearGraph = field(repr=False)
+    graph: PiecewiseLinearGraph = field(repr=False)
 
     @property
     def lipschitz_constant(self) -> float:
@@ -106,26 +110,27 @@ class Cell:
 
         The point itself where there is no largest ball.
         """
-        return torch.as_tensor(self._ball[0]).reshape(self.point.shape)
+        return torch.as_tensor(self.ball[0]).reshape(self.point.shape)
 
     @property
     def inradius(self) -> float:
         """Radius of a largest ball in the cell; infinite where there is none."""
-        return self._ball[1]
+        return self.ball[1]
 
     @cached_property
     def facets(self) -> np.ndarray:
         """Half-spaces that are needed, int64 rows: the walls and sides that bound the cell."""
         if len(self.limits) == 0:
             return np.zeros(0, dtype=np.int64)
-        return polytopes.facets(self.normals, self.limits, *self._ball)
+        return polytopes.facets(self.normals, self.limits, *self.ball)
 
     @cached_property
     def neighbors(self) -> tuple[Neighbor, ...]:
         """The cells across the facets that are walls of the network, in the order of `facets`."""
         with preserved():
             walls = [row for row in self.facets if self.origins[row, 0] != BORDER]
-            return tuple(self._across(int(row)) for row in walls)
+            found = (across(self, int(row), self.facets) for row in walls)
+            return tuple(neighbor for neighbor in found if neighbor is not None)
 
     def evaluate(self, points: Any) -> Tensor:
         """Return the affine function of the cell, float64 [N, *output_shape], at any points."""
@@ -139,38 +144,52 @@ class Cell:
         return np.asarray((flat @ self.normals.T <= self.limits + tolerance).all(1))
 
     @cached_property
-    def _ball(self) -> tuple[np.ndarray, float]:
+    def ball(self) -> tuple[np.ndarray, float]:
+        """Flat center and radius of a largest ball."""
         return polytopes.inscribed_ball(self.normals, self.limits, self.point.flatten().numpy())
 
     def _room(self) -> np.ndarray:
         room = np.maximum(self.limits - self.normals @ self.point.flatten().numpy(), 0)
         return np.where(self.origins[:, 0] == BORDER, np.inf, room)
 
-    def _across(self, row: int) -> Neighbor:
-        """Find the neighbor across a facet: cells meet in whole facets, so any inner point does."""
-        center, inradius = self._ball
-        needed = self.facets
-        where, radius = polytopes.facet_ball(
-            self.normals[needed], self.limits[needed],
-            int(np.flatnonzero(needed == row)[0]), center, inradius,
-        )  # fmt: skip
-        size = radius if np.isfinite(radius) else min(1.0, inradius)
-        beyond = where + _ACROSS * max(size, 1e-9) * self.normals[row]
-        found = local_maps(self._graph, torch.as_tensor(beyond).reshape(1, *self.point.shape))
-        pattern = pattern_of(found)
-        normals, limits, _ = half_spaces(found, beyond)
-        # From the facet straight on to half way to the next wall, to be well inside.
-        speed = normals @ self.normals[row]
-        room = limits - normals @ beyond
-        ahead = speed > 1e-12
-        way = float((room[ahead] / speed[ahead]).min(initial=2 * size))
-        inner = beyond + max(way, 0.0) / 2 * self.normals[row]
-        return Neighbor(
-            row,
-            torch.as_tensor(inner).reshape(self.point.shape),
-            pattern,
-            np.flatnonzero(pattern != self.pattern),
-        )
+
+def across(cell: Cell, row: int, among: np.ndarray) -> Neighbor | None:
+    """Return the neighbor across a half-space; None where that bounds no facet.
+
+    Cells meet in whole facets, so that any inner point of a facet leads to it.
+
+    Args:
+        cell: the cell.
+        row: the half-space.
+        among: int64, rows that bound the cell: its facets, or all.
+
+    Cost: at most one linear program, and two forward passes of D + 1 points.
+
+    """
+    center, inradius = cell.ball
+    own = int(np.flatnonzero(among == row)[0])
+    where, radius = polytopes.facet_ball(
+        cell.normals[among], cell.limits[among], own, center, inradius
+    )
+    size = radius if np.isfinite(radius) else min(1.0, inradius)
+    if size <= _NO_FACET * (inradius if np.isfinite(inradius) else 1.0):
+        return None
+    beyond = where + _ACROSS * size * cell.normals[row]
+    found = local_maps(cell.graph, torch.as_tensor(beyond).reshape(1, *cell.point.shape))
+    pattern = pattern_of(found)
+    normals, limits, _ = half_spaces(found, beyond)
+    # From the facet straight on to half way to the next wall, to be well inside.
+    speed = normals @ cell.normals[row]
+    room = limits - normals @ beyond
+    ahead = speed > 1e-12
+    way = float((room[ahead] / speed[ahead]).min(initial=2 * size))
+    inner = beyond + max(way, 0.0) / 2 * cell.normals[row]
+    return Neighbor(
+        row,
+        torch.as_tensor(inner).reshape(cell.point.shape),
+        pattern,
+        np.flatnonzero(pattern != cell.pattern),
+    )
 
 
 def cell_at(

@@ -82,3 +82,20 @@ def counts(
     axes.margins(x=0.25)
     axes.set_xlabel(label)
     axes.grid(axis="x")
+
+
+def sizes(figure: Figure, radii: np.ndarray, unit: float) -> None:
+    """Draw how large cells are: how many have a ball of which radius inside.
+
+    Args:
+        figure: empty figure.
+        radii: `[cells]`.
+        unit: half of the shortest side of the box, the largest that a radius can be.
+
+    """
+    axes = figure.subplots()
+    edges = np.geomspace(min(float(radii.min()), unit / 10) / 1.001, unit * 1.001, 31)
+    axes.hist(radii, edges.tolist(), color="C0", edgecolor="white", linewidth=0.5)
+    axes.set_xscale("log")
+    axes.set_xlabel("radius of a ball inside")
+    axes.set_ylabel("cells")
