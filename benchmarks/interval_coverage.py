@@ -1,7 +1,7 @@
 """How often intervals hold the truth: every instrument on its closed form, as a table.
 
-`interval_coverage.py [DRAWS] [INSTRUMENT ...]` in float64; 1000 draws by default. The gates stand in
-`tests/concepts/test_coverage.py` (`make endurance` for 1000 draws); this prints the figures.
+`interval_coverage.py [DRAWS] [INSTRUMENT ...]` in float64; 1000 draws by default. The gates stand
+in `tests/concepts/test_coverage.py` (`make endurance` for 1000 draws); this prints the figures.
 """
 
 from __future__ import annotations

@@ -69,6 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     from whynet.cli.progress import bars
     from whynet.cli.request import request_from
     from whynet.concepts.regions.boxes import BoxRegions
+    from whynet.concepts.regions.subdivision import PlaneRegions
     from whynet.core.outcome import NotApplicable
     from whynet.examination.box_folder import save_box
     from whynet.examination.region_folder import check_place, save_line, save_plane
@@ -112,6 +113,8 @@ def run(arguments: argparse.Namespace) -> int:
         print_line(f"figure: {Path(out) / 'figure.svg'}")
     if summary["complete"]:
         return main.DONE
+    if isinstance(found, PlaneRegions):
+        return main.INTERRUPTED if found.interrupted else main.PARTLY
     # What was stopped at the bound has more cells than it; else somebody interrupted.
     most = arguments.max_cells or (_MOST_OF_BOX if summary["kind"] == "box" else _MOST)
     stopped = summary.get("cells", 0) > most

@@ -128,7 +128,7 @@ def at_checkpoints(
         found = subdivide(subject.replaced(module), plane, max_cells=max_cells)
         assert isinstance(found, PlaneRegions)  # as for the first weights of the same network
         frames.append((Path(path).stem, found))
-        if not found.complete and found.count <= max_cells:
+        if found.interrupted:
             break
     return frames
 

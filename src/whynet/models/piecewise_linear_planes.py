@@ -60,7 +60,7 @@ def subdivide(
         np.full(count, -1),
         {0: origin + torch.tensordot(points, axes, 1)},
     )
-    complete = False
+    complete = interrupted = False
     try:
         for number, step in enumerate(graph.steps):
             bends, whole = step.operation.bends, True
@@ -77,7 +77,7 @@ def subdivide(
         else:
             complete = True
     except KeyboardInterrupt:
-        pass  # what was cut so far stands
+        interrupted = True  # what was cut so far stands
     return PlaneCells(
         state.vertices,
         state.offsets,
@@ -86,6 +86,7 @@ def subdivide(
         state.origins,
         _maps(graph, origin, axes, state),
         complete,
+        interrupted,
     )
 
 

@@ -24,6 +24,7 @@ class PlaneCells:
             maps[c, 2].
         complete: whether the whole network was followed; else the cells are a coarser
             subdivision and their number is a lower bound.
+        interrupted: whether that was because somebody interrupted.
 
     """
 
@@ -34,3 +35,4 @@ class PlaneCells:
     origins: np.ndarray
     maps: np.ndarray
     complete: bool = True
+    interrupted: bool = False

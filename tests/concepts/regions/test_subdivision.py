@@ -156,7 +156,18 @@ def test_an_interruption_keeps_a_lower_bound() -> None:
         replace(graph, steps=tuple(steps)), torch.zeros(2), torch.eye(2), 3 * GOOD.polygon
     )
     assert not cells.complete
+    assert cells.interrupted
     assert 31 < len(cells.offsets) < 500  # the first layer is done
+
+
+def test_memory_is_a_bound_as_well() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(2, 200), nn.ReLU(), nn.Linear(200, 20), nn.ReLU())
+    whole = cut(net, GOOD)
+    part = cut(net, GOOD, memory=200 * 8 * 3 * 100)
+    assert whole.complete
+    assert not part.complete and not part.interrupted
+    assert 100 < part.count < whole.count
 
 
 @pytest.mark.parametrize(
@@ -179,6 +190,8 @@ def test_weights_that_are_not_finite_and_smooth_activations() -> None:
         whynet.regions.subdivide(broken, GOOD)
     with pytest.raises(whynet.InputError, match="max_cells: found 0"):
         whynet.regions.subdivide(Wedge(), GOOD, max_cells=0)
+    with pytest.raises(whynet.InputError, match="memory: found 0"):
+        whynet.regions.subdivide(Wedge(), GOOD, memory=0)
     answer = whynet.regions.subdivide(nn.Sequential(nn.Linear(2, 2), nn.Tanh()), GOOD)
     assert isinstance(answer, NotApplicable)
     assert "`1` is a Tanh, which is curved" in answer.reason

@@ -14,6 +14,7 @@ from whynet.concepts.regions.planes import Plane
 from whynet.core.errors import InputError
 from whynet.core.outcome import NotApplicable
 from whynet.models import piecewise_linear_planes
+from whynet.models.data.limits import memory_limit
 from whynet.models.piecewise_linear_source import graph_from
 from whynet.models.preservation import preserved
 from whynet.models.subject import Subject
@@ -22,6 +23,10 @@ from whynet.numerics.plane_boundaries import Boundary, decision_boundary, level_
 from whynet.numerics.plane_cells import PlaneCells
 from whynet.numerics.plane_classes import ClassParts, class_parts
 from whynet.numerics.plane_measures import Extrema
+
+_COPIES = 3
+"""Of the widest layer's numbers at each vertex while it is cut, whose vertices are about as many
+as the cells."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +39,7 @@ class PlaneRegions:
         steps: what made a wall, by the number in `cells.origins`: module path and operation.
         output_shape: shape of one output; maps hold it flattened.
 
-    Where `complete` is false, the search was interrupted or stopped at `max_cells`: `count` is
+    Where `complete` is false, the search was interrupted or stopped by a bound: `count` is
     then a lower bound, and what needs the network on each cell raises an `InputError`.
 
     """
@@ -43,6 +48,11 @@ class PlaneRegions:
     cells: PlaneCells
     steps: tuple[str, ...]
     output_shape: tuple[int, ...]
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether somebody interrupted the search."""
+        return self.cells.interrupted
 
     @property
     def complete(self) -> bool:
@@ -166,7 +176,11 @@ class PlaneRegions:
 
 
 def subdivide(
-    model: nn.Module | Subject, plane: Plane, *, max_cells: int = 1_000_000
+    model: nn.Module | Subject,
+    plane: Plane,
+    *,
+    max_cells: int = 1_000_000,
+    memory: int | None = None,
 ) -> PlaneRegions | NotApplicable:
     """Cut a convex polygon of the input space into all cells of a piecewise-linear network.
 
@@ -181,10 +195,13 @@ def subdivide(
         model: a network, taken in evaluation mode and left as it is, or a subject.
         plane: the polygon.
         max_cells: cells above which it stops.
+        memory: bytes above which it stops as well, estimated from the widest layer; by default
+            half of the machine's.
 
     Returns:
         The cells; or the sentence that says what is not piecewise linear, where, and what to do.
-        A keyboard interrupt, or more than `max_cells`, leaves what was found, `complete` false.
+        A keyboard interrupt, or more cells than `max_cells` or the memory allow, leaves what was
+        found, `complete` false.
 
     Raises:
         InputError: the plane does not fit the network, or weights are not finite.
@@ -196,12 +213,15 @@ def subdivide(
         raise InputError("plane", f"a {type(plane).__name__}", "a whynet.regions.Plane")
     if isinstance(max_cells, bool) or not isinstance(max_cells, int) or max_cells < 1:
         raise InputError("max_cells", repr(max_cells), "a whole number of at least 1")
+    if memory is not None and (isinstance(memory, bool) or not memory >= 1):
+        raise InputError("memory", repr(memory), "a number of bytes of at least 1")
     graph = graph_from(model, plane.origin, "plane")
     if isinstance(graph, NotApplicable):
         return graph
+    most = max(1, int(memory or memory_limit()) // (_COPIES * 8 * graph.widest))
     with preserved():
         cells = piecewise_linear_planes.subdivide(
-            graph, plane.origin, plane.axes, plane.polygon, max_cells
+            graph, plane.origin, plane.axes, plane.polygon, min(max_cells, most)
         )
     return PlaneRegions(
         plane, cells, tuple(step.name for step in graph.steps), tuple(graph.output_shape)
