@@ -15,6 +15,7 @@ from torch import Tensor
 
 from whynet.core.outcome import NotApplicable
 from whynet.models.piecewise_linear import PiecewiseLinearGraph
+from whynet.models.piecewise_linear_cancellation import applied
 from whynet.models.piecewise_linear_operations import Competitors, Thresholds, Value
 from whynet.numerics.plane_cells import PlaneCells
 from whynet.numerics.plane_cutting import cut_cells, maps_of, neighbors_of, refine
@@ -84,7 +85,7 @@ def subdivide(
                 if not whole:
                     break
             inputs = [state.values[index] for index in step.inputs]
-            state.values[step.output] = step.operation.apply(inputs)
+            state.values[step.output] = applied(step.operation, inputs)
             for index in step.last_use:
                 state.values.pop(index, None)
         else:
