@@ -18,7 +18,7 @@ NAME = "linear-regions"
 TITLE = "the exact cells of a piecewise-linear network in a plane or box, with a figure"
 COST = "about a forward pass in float64 a vertex"
 
-_MOST, _MOST_OF_BOX = 1_000_000, 100_000
+_MOST, _MOST_OF_BOX = 1_000_000, 50_000
 """Cells, or pieces of a segment, where it stops by default; and cells of more than two inputs."""
 
 _PLACES = ("through", "plane", "box", "line")
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="weights along a training, in order: their counts and a film strip beside",
     )
     group.add_argument(
-        "--max-cells", metavar="N", type=int, help="where to stop (default: 1000000; boxes 100000)"
+        "--max-cells", metavar="N", type=int, help="where to stop (default: 1000000; boxes 50000)"
     )
     group.add_argument("--out", metavar="DIR", help=f"folder to write (default: out/{NAME})")
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from whynet.core.outcome import NotApplicable
 from whynet.models.piecewise_linear import PiecewiseLinearGraph, Step
+from whynet.models.piecewise_linear_cancellation import applied
 from whynet.models.piecewise_linear_local import LocalBend, local_maps
 from whynet.models.piecewise_linear_operations import Competitors, Thresholds, Value
 from whynet.numerics import face_cutting
@@ -111,7 +112,7 @@ def cells_by_vertices(
             state, whole = _crossed(state, step, number, limits)
             if not whole:
                 break
-            made = step.operation.apply([state.values[index] for index in step.inputs])
+            made = applied(step.operation, [state.values[index] for index in step.inputs])
             values = {**state.values, step.output: made}
             for index in step.last_use:
                 values.pop(index, None)
@@ -123,8 +124,12 @@ def cells_by_vertices(
     return _finished(graph, state.faces, np.stack([low, high]), complete, thinnest)
 
 
-def _functions(state: _State, step: Step) -> Iterator[tuple[int, Callable[[_State], np.ndarray]]]:
-    """Yield what a step bends at the zeros of: number of the level, and values at the vertices."""
+def _functions(
+    state: _State, step: Step
+) -> Iterator[tuple[int, Callable[[_State], np.ndarray], np.ndarray]]:
+    """Yield what a step bends at the zeros of: number of the level, values at vertices, [V, U], and
+    the size of what they are differences of, [U].
+    """
     bends = step.operation.bends
     if isinstance(bends, Competitors):
 
@@ -132,7 +137,8 @@ def _functions(state: _State, step: Step) -> Iterator[tuple[int, Callable[[_Stat
             both = bends.gather([state.values[index] for index in step.inputs])
             return np.asarray((both[..., 0] - both[..., 1]).flatten(1))
 
-        yield 0, lead
+        both = bends.gather([state.values[index] for index in step.inputs])
+        yield 0, lead, np.asarray(both.abs().amax((0, 2)))
     elif isinstance(bends, Thresholds):
         for number, level in enumerate(bends.levels):
             shift = torch.as_tensor(level, dtype=torch.float64)
@@ -140,7 +146,8 @@ def _functions(state: _State, step: Step) -> Iterator[tuple[int, Callable[[_Stat
             def gap(state: _State, shift: Tensor = shift) -> np.ndarray:
                 return np.asarray((state.values[step.inputs[0]] - shift).flatten(1))
 
-            yield number, gap
+            shape = state.values[step.inputs[0]].shape[1:]
+            yield number, gap, torch.broadcast_to(shift.abs(), shape).flatten().numpy()
 
 
 def _crossed(state: _State, step: Step, number: int, limits: Limits) -> tuple[_State, bool]:
@@ -148,7 +155,7 @@ def _crossed(state: _State, step: Step, number: int, limits: Limits) -> tuple[_S
 
     New states, so that an interruption leaves an old one whole.
     """
-    for level, function in _functions(state, step):
+    for level, function, scale in _functions(state, step):
         gaps = function(state)
         # Values between those at the vertices: what has one sign now will cut nothing later.
         active = np.flatnonzero((gaps.max(0) > 0) & (gaps.min(0) < 0))
@@ -157,19 +164,22 @@ def _crossed(state: _State, step: Step, number: int, limits: Limits) -> tuple[_S
                 return state, False
             units = active[begin : begin + _BLOCK]
             names = np.stack([np.full(len(units), number), units, np.full(len(units), level)], 1)
-            state, whole = _cut(state, function(state)[:, units], names, limits.cells)
+            gaps = function(state)[:, units]
+            state, whole = _cut(state, gaps, scale[units], names, limits.cells)
             if not whole:
                 return state, False
     return state, True
 
 
-def _cut(state: _State, gaps: np.ndarray, names: np.ndarray, most: int) -> tuple[_State, bool]:
+def _cut(
+    state: _State, gaps: np.ndarray, scale: np.ndarray, names: np.ndarray, most: int
+) -> tuple[_State, bool]:
     """Cut by the zeros of a few functions, at the least tolerance at which signs make sense."""
     faces, near = state.faces, _NEAR
     gaps = np.ascontiguousarray(gaps)
     while True:
         _, *lists, made, _, status = face_cutting.cut_faces(
-            gaps, near, np.zeros(gaps.shape[1]), faces.vertices, faces.begin, faces.size,
+            gaps, near, scale, faces.vertices, faces.begin, faces.size,
             faces.pool, faces.count, faces.walls, names, most,
         )  # fmt: skip
         if status != face_cutting.UNCLEAR:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from whynet.models.piecewise_linear import PiecewiseLinearGraph
+from whynet.models.piecewise_linear_cancellation import applied
 from whynet.models.piecewise_linear_maxima import decided
 from whynet.models.piecewise_linear_operations import Competitors, Thresholds, Value
 from whynet.models.piecewise_linear_plane_state import NEAR, PlaneState, cut_within, refined
@@ -71,7 +72,7 @@ def subdivide(
             if not whole:
                 break
             inputs = [state.values[index] for index in step.inputs]
-            state.values[step.output] = step.operation.apply(inputs)
+            state.values[step.output] = applied(step.operation, inputs)
             for index in step.last_use:
                 state.values.pop(index, None)
         else:

@@ -260,6 +260,18 @@ def test_an_image_of_four_pixels() -> None:
     assert found.cell(0).center.shape == (1, 2, 2)
 
 
+def test_a_subject_knows_the_shape_of_its_inputs() -> None:
+    net = network(3, 6, 2)
+    subject = whynet.Subject(net, test=(torch.randn(9, 3), torch.arange(9) % 2))
+    found = whynet.regions.cells_in_box(subject, -1, 1)
+    assert isinstance(found, BoxRegions)
+    assert found.count == cells_of(net, 3).count
+    cell = whynet.regions.cell_at(subject, torch.zeros(3))
+    assert cell.pattern.shape == (6,)  # type: ignore[union-attr]
+    distance = whynet.regions.distance_to_boundary(subject, torch.zeros(3))
+    assert distance.exact  # type: ignore[union-attr]
+
+
 def test_more_than_six_dimensions_go_by_linear_programs() -> None:
     net = network(7, 5, 4, 2)
     found = cells_of(net, 7)
