@@ -24,16 +24,16 @@ DRAWS = {
             "adversarial-accuracy", "bound-ingredients", "coordinate-check", "effective-dimension",
             "learning-curve", "neuron-similarity", "training-record",
         ),
-        30,
+        20,
     ),
     **dict.fromkeys(
         (
             "baselines", "baselines, regression", "calibration", "gauss-newton-spectrum",
-            "hessian-spectrum", "interventions", "lazy-or-rich", "removal-effect",
-            "representation", "size-error",
+            "hessian-spectrum", "interventions", "removal-effect", "representation", "size-error",
         ),
         50,
     ),
+    "lazy-or-rich": 30,
     "mode-connectivity": 80,
 }  # fmt: skip
 """In the fast tests, where a draw takes a tenth of a second or a twentieth; 200 elsewhere."""

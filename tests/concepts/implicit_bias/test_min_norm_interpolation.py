@@ -95,7 +95,7 @@ def test_a_distance_outside_the_band_is_never_supported(edge: float) -> None:
 
 
 def test_cells_of_a_group_do_not_disturb_each_other() -> None:
-    cells = grid_of("min-norm-interpolation", module.CLAIM, "smoke").cells()
+    cells = grid_of("min-norm-interpolation", module.CLAIM, "smoke", {"steps": (300,)}).cells()
     together = [float(v["norm"]) for v in module.experiment(cells)]
     alone = [float(module.experiment([cell])[0]["norm"]) for cell in cells]
     np.testing.assert_allclose(together, alone, rtol=1e-12)
