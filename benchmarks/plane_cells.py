@@ -187,7 +187,8 @@ def main() -> int:
     for name, pool in (("means", nn.AvgPool2d), ("maxima", nn.MaxPool2d)):
         small, large = convolutional(1, 8, pool), convolutional(3, 32, pool)
         held.append(many(f"convolutions, {name}, 1x8x8", small, (1, 8, 8), 0.8, 30.0))
-        held.append(many(f"convolutions, {name}, 3x32x32", large, (3, 32, 32), 0.045, 30.0))
+        scale = 0.045 if pool is nn.AvgPool2d else 0.02
+        held.append(many(f"convolutions, {name}, 3x32x32", large, (3, 32, 32), scale, 30.0))
     return 0 if all(held) else 1
 
 
