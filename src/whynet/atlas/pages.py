@@ -51,10 +51,13 @@ def keep(record: Record, folder: Path) -> None:
     _replace(folder / PAGE, render_claim(record))
     (folder / FIGURES).mkdir(exist_ok=True)
     for figure in figures_of(record):
-        # The page says why a figure cannot be drawn.
+        files: dict[str, bytes] = {}
+        # A user's claim may draw anything, and the page says why a figure cannot be drawn; a disk
+        # that cannot be written to is no such case.
         with contextlib.suppress(Exception):
-            for kind, data in figure_files(figure).items():
-                _replace(folder / FIGURES / f"{figure.name}.{kind}", data)
+            files = figure_files(figure)
+        for kind, data in files.items():
+            _replace(folder / FIGURES / f"{figure.name}.{kind}", data)
 
 
 def _replace(path: Path, content: str | bytes) -> None:

@@ -47,9 +47,11 @@ def decided(
         As `cut_within`.
 
     """
-    held = bends.gather([state.values[index] for index in inputs])
+    # One vertex is enough to see how many units there are.
+    first = torch.zeros(1, dtype=torch.int64)
+    units = bends.gather([_taken(state.values[index], first) for index in inputs]).shape[1]
     cut = partial(_cut, inputs=inputs, bends=bends, number=number)
-    return cut_within(state, cut, held.shape[1], most, bends.count)
+    return cut_within(state, cut, units, most, bends.count)
 
 
 def _cut(
