@@ -144,7 +144,9 @@ def _grid(record: Record) -> list[tuple[str, str, str]]:
     grid = record.grids[CLAIM]
     meanings = {p.name: p.meaning for p in record.entry.metadata.parameters}
     rows = [(n, meanings.get(n, ""), written(values)) for n, values in grid.axes.items()]
-    return [*rows, ("seeds", "repetitions", str(grid.seeds))]
+    numbers = grid.seed_numbers
+    which = f"{grid.seeds}, from number {numbers[0]} on" if grid.first_seed else str(grid.seeds)
+    return [*rows, ("seeds", "repetitions", which)]
 
 
 def written(values: Iterable[Value]) -> str:
@@ -159,7 +161,10 @@ def run_command(record: Record) -> str:
     words = ["whynet", "atlas", "run", name]
     for parameter, values in grid.axes.items():
         words += [f"--{parameter.replace('_', '-')}={written(values)}"]
-    return shlex.join([*words, "--seeds", str(grid.seeds)])
+    words += ["--seeds", str(grid.seeds)]
+    if grid.first_seed:
+        words += ["--first-seed", str(grid.first_seed)]
+    return shlex.join(words)
 
 
 def render_index(rows: Sequence[Row]) -> str:

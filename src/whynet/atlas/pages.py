@@ -43,7 +43,11 @@ def keep(record: Record, folder: Path) -> None:
         "sentence": record.verdict.sentence,
         "controls": {n: [j.state, j.sentence] for n, j in record.verdict.controls.items()},
         "grids": {
-            name: {"axes": {n: list(v) for n, v in grid.axes.items()}, "seeds": grid.seeds}
+            name: {
+                "axes": {n: list(v) for n, v in grid.axes.items()},
+                "seeds": grid.seeds,
+                "first_seed": grid.first_seed,
+            }
             for name, grid in record.grids.items()
         },
     }
@@ -122,7 +126,13 @@ def _row(store: Path, folder: Path) -> Row:
 def grids_in(content: Mapping[str, Any], entry: ClaimEntry) -> dict[str, Grid]:
     """Return the grids of a `run.json`: variant (`""` for the claim) to grid."""
     return {
-        name: Grid(entry.id, entry.metadata.version, _axes(grid["axes"]), int(grid["seeds"]))
+        name: Grid(
+            entry.id,
+            entry.metadata.version,
+            _axes(grid["axes"]),
+            int(grid["seeds"]),
+            int(grid.get("first_seed", 0)),
+        )
         for name, grid in content["grids"].items()
     }
 
@@ -152,7 +162,8 @@ def read_run(path: Path, argument: str = "DIR") -> dict[str, Any]:
         sound = all(isinstance(t, str) for t in texts) and content["state"] in STATES
         sound = sound and isinstance(content["answers"], list) and CLAIM in grids
         sound = sound and all(
-            isinstance(grid["axes"], dict) and isinstance(grid["seeds"], int)
+            isinstance(grid["axes"], dict)
+            and all(isinstance(n, int) for n in (grid["seeds"], grid.get("first_seed", 0)))
             for grid in grids.values()
         )
         if not sound:

@@ -45,6 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="repetitions (default: the preset's); with --on other seeds to train (default: 3)",
     )
     run.add_argument(
+        "--first-seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="number of the first repetition, to judge on seeds that no band was chosen on",
+    )
+    run.add_argument(
         "--out",
         metavar="DIR",
         help="folder of the stores (default: out/atlas; with --on out/theories)",

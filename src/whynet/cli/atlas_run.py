@@ -74,7 +74,8 @@ def _plan(arguments: argparse.Namespace) -> list[tuple[ClaimEntry, Grid]]:
     plan = []
     for entry in entries:
         axes = parse_axes(rest, entry.metadata)
-        grid = grid_of(entry.id, entry.metadata, arguments.scale, axes, arguments.seeds)
+        seeds = arguments.seeds, arguments.first_seed
+        grid = grid_of(entry.id, entry.metadata, arguments.scale, axes, *seeds)
         cells = len(grid) * (1 + len(entry.metadata.controls))
         if cells > MANY and not arguments.yes:
             raise InputError("--yes", f"a grid of {cells:,} cells, controls included", "--yes")
