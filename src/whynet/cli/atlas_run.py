@@ -55,7 +55,7 @@ def run_claims(arguments: argparse.Namespace) -> int:
             break
     if arguments.json:
         print_json([_content(record) for record in records])
-    index = write_pages(out)
+    index = write_pages(out, [out / record.entry.id for record in records])
     if not arguments.quiet and not arguments.json:
         print_line(f"report: {index}")
     return _code(records, arguments)
