@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -24,9 +25,11 @@ from whynet.numerics.plane_cells import PlaneCells
 from whynet.numerics.plane_classes import ClassParts, class_parts
 from whynet.numerics.plane_measures import Extrema
 
-_COPIES = 3
-"""Of the widest layer's numbers at each vertex while it is cut, whose vertices are about as many
-as the cells."""
+_CELL_BYTES, _MAP_BYTES = 500, 100
+"""Of memory that a cell takes until it stands in the table, and more for each output."""
+
+_SHARE = 8
+"""Of the memory, for the values of the network at the corners of the cells that are being cut."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,8 +198,9 @@ def subdivide(
         model: a network, taken in evaluation mode and left as it is, or a subject.
         plane: the polygon.
         max_cells: cells above which it stops.
-        memory: bytes above which it stops as well, estimated from the widest layer; by default
-            half of the machine's.
+        memory: bytes to stay within, as estimated; by default half of the machine's. Of wide
+            layers fewer cells are worked on at once, which changes no result; it stops where the
+            table of the cells alone would take more.
 
     Returns:
         The cells; or the sentence that says what is not piecewise linear, where, and what to do.
@@ -218,10 +222,13 @@ def subdivide(
     graph = graph_from(model, plane.origin, "plane")
     if isinstance(graph, NotApplicable):
         return graph
-    most = max(1, int(memory or memory_limit()) // (_COPIES * 8 * graph.widest))
+    held = int(memory or memory_limit())
+    outputs = math.prod(graph.output_shape)
+    most = max(1, held // (_CELL_BYTES + _MAP_BYTES * outputs))
+    part = min(piecewise_linear_planes.PART_BYTES, held // _SHARE)
     with preserved():
         cells = piecewise_linear_planes.subdivide(
-            graph, plane.origin, plane.axes, plane.polygon, min(max_cells, most)
+            graph, plane.origin, plane.axes, plane.polygon, min(max_cells, most), part
         )
     return PlaneRegions(
         plane, cells, tuple(step.name for step in graph.steps), tuple(graph.output_shape)
