@@ -12,6 +12,7 @@ wait as a part of their own. Vertices on the edges between parts are joined in t
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -66,6 +67,7 @@ def subdivide(
     polygon: np.ndarray,
     max_cells: int = 1_000_000,
     part_bytes: int = PART_BYTES,
+    until: float = np.inf,
 ) -> PlaneCells:
     """Cut a convex polygon into the cells of a network.
 
@@ -77,6 +79,7 @@ def subdivide(
         max_cells: cells above which it stops.
         part_bytes: about how many bytes of the network's values are held at once; the cells do
             not depend on it.
+        until: when it stops, as `time.monotonic`; looked at before every operation on a part.
 
     Returns:
         The cells, `complete` false where it was interrupted or stopped.
@@ -97,7 +100,7 @@ def subdivide(
     complete = interrupted = False
     try:
         search.probes = probed(graph, origin, axes, start.vertices)
-        while waiting and search.advance(waiting):
+        while waiting and time.monotonic() < until and search.advance(waiting):
             pass
         complete = not waiting
     except KeyboardInterrupt:
