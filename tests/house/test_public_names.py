@@ -26,6 +26,7 @@ KINDS: dict[str, type] = {
     "InputError": type,
     "StoreError": type,
     "regions": ModuleType,
+    "curvature": ModuleType,
     "__version__": str,
 }
 

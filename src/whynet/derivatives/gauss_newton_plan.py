@@ -40,7 +40,9 @@ def choose_gauss_newton(probe: Probe, threshold: float) -> GaussNewtonPlan | Not
         references = _references(probe)
     except Exception as error:  # noqa: BLE001 - the network is foreign code and may raise anything
         return NotApplicable(f"Gauss-Newton products cannot be checked: {obstacle(error)}.")
-    for way, loss_way in pairs(JACOBIAN_WAYS, OUTPUT_WAYS):
+    known = probe.objective.curvature is not None
+    loss_ways = [way for way in OUTPUT_WAYS if known or way != "closed-form"]
+    for way, loss_way in pairs(JACOBIAN_WAYS, loss_ways):
         try:
             product = prepare_gauss_newton(
                 probe.objective, probe.wide, probe.inputs, probe.targets, way, loss_way
