@@ -17,6 +17,8 @@ KINDS: dict[str, type] = {
     "examine": FunctionType,
     "compare": FunctionType,
     "measure": FunctionType,
+    "condense": FunctionType,
+    "load_resized": FunctionType,
     "claim": FunctionType,
     "verify": FunctionType,
     "Estimate": type,

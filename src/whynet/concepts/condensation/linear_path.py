@@ -15,35 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whynet.concepts.condensation.homogeneous_units import (
+    HomogeneousUnits,
+    homogeneous_units,
+    write_rows,
+)
 from whynet.concepts.condensation.workplace import Workplace, outgoing_of, remove, set_outgoing
-from whynet.models.channel_flow import is_simple, reads_of
-from whynet.models.channel_nodes import Activated, Group, Node, Normalized, Pooled, Produced
-from whynet.models.channel_values import affine_of
-from whynet.models.resizing import held_state, set_tensor
+from whynet.models.channel_nodes import Group
 from whynet.numerics.equal_rows import equal_rows
 
 MOST_FEATURES: Final = 5_000
 """Inputs, or outgoing weights, of a unit above which no linear map is factored."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Units:
-    """Units of one layer before their activation.
-
-    Attributes:
-        node: the affine node that enters the activation.
-        slope: of the activation below zero.
-        rows: `[width, features + 1]`, incoming weights and bias.
-        outgoing: `[width, all outgoing weights]`, of all readers beside each other.
-        always: `[width]`, the slope a unit has everywhere, or nan.
-
-    """
-
-    node: Node
-    slope: float
-    rows: Tensor
-    outgoing: Tensor
-    always: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +34,7 @@ class _Plan:
 
     Attributes:
         gone: `[width]`, units whose place becomes free.
-        outgoing: as in `_Units`, with what pairs leave behind.
+        outgoing: as in `HomogeneousUnits`, with what pairs leave behind.
         linear: `[features + 1, all outgoing weights]`.
 
     """
@@ -64,10 +46,11 @@ class _Plan:
 
 def use_linear_path(place: Workplace, group: Group) -> int:
     """Carry by a few pairs what opposite pairs and always active units say linearly."""
-    units = _units_of(place, group)
+    units = homogeneous_units(place.module, group)
     if units is None or max(units.rows.shape[1], units.outgoing.shape[1]) > MOST_FEATURES:
         return 0
-    plans = [_plan(units, place.round_off, only_pure) for only_pure in (False, True)]
+    always = _always(place, units)
+    plans = [_plan(units, always, place.round_off, only_pure) for only_pure in (False, True)]
     best: tuple[int, _Plan, Tensor, Tensor] | None = None
     for plan in plans:
         free = int(plan.gone.sum())
@@ -82,42 +65,18 @@ def use_linear_path(place: Workplace, group: Group) -> int:
     return 0 if best is None else _carry_out(place, group, units, *best[1:])
 
 
-def _units_of(place: Workplace, group: Group) -> _Units | None:
-    """Read a group as units of one layer with a homogeneous activation, or return None."""
-    if not is_simple(group):
-        return None
-    activated = {_before_means(node) for node in reads_of(group)}
-    node = next(iter(activated))
-    if len(activated) > 1 or not isinstance(node, Activated) or node.slope is not None:
-        return None
-    if node.name not in ("relu", "leaky_relu", "prelu"):
-        return None
-    plain = node.child.child if isinstance(node.child, Normalized) else node.child
-    affine = affine_of(node.child, held_state(place.module))
-    if not isinstance(plain, Produced) or affine is None:
-        return None
-    rows = torch.cat([affine[0], affine[1][:, None]], 1)
-    slope = -float(node.function(rows.new_full((1, 1), -1.0)))
-    inner = place.evaluation().channels(node.child)
-    always = torch.where(inner.low >= 0, 1.0, torch.where(inner.high <= 0, slope, torch.nan))
-    always = torch.where(inner.constant, torch.nan, always)
-    outgoing = torch.cat(
-        [outgoing_of(place.module, r, group.width).flatten(1) for r in group.readers], 1
-    )
-    return _Units(node.child, slope, rows, outgoing, always)
+def _always(place: Workplace, units: HomogeneousUnits) -> Tensor:
+    """Return `[width]`, the slope of units that have one over the whole input space, or nan."""
+    inner = place.evaluation().channels(units.node)
+    always = torch.where(inner.low >= 0, 1.0, torch.where(inner.high <= 0, units.slope, torch.nan))
+    return torch.where(inner.constant, torch.nan, always)
 
 
-def _before_means(node: Node) -> Node:
-    while isinstance(node, Pooled) and not node.largest:
-        node = node.child
-    return node
-
-
-def _plan(units: _Units, round_off: float, only_pure: bool) -> _Plan:
+def _plan(units: HomogeneousUnits, always: Tensor, round_off: float, only_pure: bool) -> _Plan:
     """Gather always active units and opposite pairs; `only_pure`: pairs that are linear."""
-    linear_units = ~units.always.isnan()
+    linear_units = ~always.isnan()
     gone, outgoing = linear_units.clone(), units.outgoing.clone()
-    share = torch.where(linear_units, units.always.nan_to_num(), 0.0)
+    share = torch.where(linear_units, always.nan_to_num(), 0.0)
     linear = (units.rows * share[:, None]).T @ units.outgoing
     first, second = _opposite_pairs(units, round_off, linear_units)
     if len(first):
@@ -136,7 +95,9 @@ def _plan(units: _Units, round_off: float, only_pure: bool) -> _Plan:
     return _Plan(gone, outgoing, linear)
 
 
-def _opposite_pairs(units: _Units, round_off: float, apart: Tensor) -> tuple[Tensor, Tensor]:
+def _opposite_pairs(
+    units: HomogeneousUnits, round_off: float, apart: Tensor
+) -> tuple[Tensor, Tensor]:
     """Return indices of units whose rows are negative multiples of each other."""
     length = units.rows[:, :-1].norm(dim=1)
     usable = (length > round_off * float(length.max())) & ~apart
@@ -159,7 +120,12 @@ def _opposite_pairs(units: _Units, round_off: float, apart: Tensor) -> tuple[Ten
 
 
 def _carry_out(
-    place: Workplace, group: Group, units: _Units, plan: _Plan, rows: Tensor, outgoing: Tensor
+    place: Workplace,
+    group: Group,
+    units: HomogeneousUnits,
+    plan: _Plan,
+    rows: Tensor,
+    outgoing: Tensor,
 ) -> int:
     """Write the pairs into free places, and remove the places that stay free."""
     rank = len(rows)
@@ -167,7 +133,7 @@ def _carry_out(
     slots = free[: 2 * rank]
     fresh = plan.outgoing.clone()
     fresh[slots] = torch.cat([outgoing, -outgoing]) / (1 + units.slope)
-    _write_rows(place, units.node, slots, torch.cat([rows, -rows]))
+    write_rows(place.module, units.node, slots, torch.cat([rows, -rows]))
     offset = 0
     for reader in group.readers:
         old = outgoing_of(place.module, reader, group.width)
@@ -178,34 +144,3 @@ def _carry_out(
     gone = plan.gone.clone()
     gone[slots] = False
     return remove(place, group, gone)
-
-
-def _write_rows(place: Workplace, node: Node, slots: Tensor, rows: Tensor) -> None:
-    """Give units new incoming weights and biases, through batch normalization where it stands."""
-    state = {name: tensor.detach().clone() for name, tensor in held_state(place.module).items()}
-    produced = node.child if isinstance(node, Normalized) else node
-    assert isinstance(produced, Produced)
-    layer, bias = produced.layer, rows[:, -1]
-    changed = {layer.weight: state[layer.weight]}
-    weight = state[layer.weight]
-    target = weight.T if layer.kind == "transposed" else weight
-    target[slots] = rows[:, :-1].reshape(len(slots), *target.shape[1:])
-    if isinstance(node, Normalized):
-        # Normalization becomes the identity; what it adds is the bias.
-        values = [(node.mean, 0.0 * bias), (node.variance, 0.0 * bias + 1 - node.epsilon)]
-        if node.weight is not None:
-            values.append((node.weight, 0.0 * bias + 1))
-        if node.bias is not None:
-            values.append((node.bias, bias))
-        else:
-            values[0] = (node.mean, -bias)
-        bias = 0.0 * bias
-    else:
-        values = []
-    if layer.bias is not None:
-        values.append((layer.bias, bias))
-    for name, value in values:
-        changed[name] = state[name]
-        changed[name][slots] = value
-    for name, tensor in changed.items():
-        set_tensor(place.module, name, tensor)

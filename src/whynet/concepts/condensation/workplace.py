@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import torch
@@ -42,12 +42,14 @@ class Workplace:
         module: changed in place, in evaluation mode.
         run: calls the network on a small batch.
         round_off: relative difference of weights that counts as none.
+        origins: layer to the channels of the network as it came that are left, where some went.
 
     """
 
     module: nn.Module
     run: Callable[[], Any]
     round_off: float
+    origins: dict[str, Tensor] = field(default_factory=dict)
 
     def groups(self) -> tuple[Group, ...]:
         """Return the groups of channels as they are now."""
@@ -93,4 +95,6 @@ def remove(place: Workplace, group: Group, gone: Tensor) -> int:
     removed = int(gone.sum())
     if removed:
         cut(place.module, group, ~gone)
+        before = place.origins.get(group.path, torch.arange(group.width))
+        place.origins[group.path] = before[~gone]
     return removed
