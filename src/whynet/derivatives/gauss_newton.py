@@ -46,6 +46,7 @@ class GaussNewtonPlan:
             where the objective knows it.
         check: relative miss of a random direction against float64 differences.
         vmap: whether many vectors can be taken at once.
+        once: whether a single pass (`single_pass`) gives the same for batches that are not kept.
 
     """
 
@@ -53,6 +54,7 @@ class GaussNewtonPlan:
     loss_way: OutputWay
     check: float
     vmap: bool
+    once: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from whynet.derivatives.linear_operator import LinearOperator
 from whynet.derivatives.objective import Objective, held_fixed, row_count
 from whynet.derivatives.out_of_memory import Pieces, is_out_of_memory, release
 from whynet.derivatives.plan import Plan
+from whynet.derivatives.single_pass import SinglePass, single_pass
 from whynet.derivatives.ways import BatchProduct, Prepare, hessian_way, loss_gradient
 
 CHUNK_BYTES = 2**28
@@ -46,6 +48,8 @@ class CurvatureOperator(LinearOperator):
         batched: whether vectors can be taken at once.
         kept: number of leading batches whose prepared graphs stay in memory between products;
             None keeps the first, and more while they fit into `KEPT_BYTES`.
+        once: makes what multiplies one vector by a batch that is not kept, in a single pass; None
+            prepares these batches like the others.
 
     Cost of `matvec`: with reverse-over-reverse one to two gradients on kept batches, two to
     three on others. Memory: the graphs of the kept batches and of one more.
@@ -60,11 +64,14 @@ class CurvatureOperator(LinearOperator):
         *,
         batched: bool,
         kept: int | None,
+        once: Callable[[Objective], SinglePass] | None = None,
     ) -> None:
         self.layout = Layout.of(objective.parameters)
         self._objective = objective
         self._make = make
         self._prepare = make(objective)
+        self._make_once = once
+        self._once = None if once is None else once(objective)
         self._plan = plan
         self._batched = batched
         self._kept = kept
@@ -112,7 +119,12 @@ class CurvatureOperator(LinearOperator):
         """
         part = restricted(self._objective, pattern, "pattern")
         return CurvatureOperator(
-            part, self._make, self._plan, batched=self._batched, kept=self._kept
+            part,
+            self._make,
+            self._plan,
+            batched=self._batched,
+            kept=self._kept,
+            once=self._make_once,
         )
 
     def entries(self, pattern: Pattern) -> Tensor:
@@ -137,7 +149,7 @@ class CurvatureOperator(LinearOperator):
             columns = columns.masked_fill(self._fixed[:, None], 0)
         vectors = self.layout.unflatten_many(columns)
         with exact_kernels(onednn=self._plan.onednn), kept_random_state(vectors):
-            total = self._sum(columns, vectors)
+            total = self._sum(vectors)
         total /= self._objective.count
         return total if self._fixed is None else total.masked_fill(self._fixed[:, None], 0)
 
@@ -145,35 +157,34 @@ class CurvatureOperator(LinearOperator):
         """Multiply by the transposed matrix, which is the same."""
         return self.matmat(columns)
 
-    def _sum(self, columns: Tensor, vectors: Vector) -> Tensor:
+    def _sum(self, vectors: Vector) -> Tensor:
         while True:
-            total = torch.zeros_like(columns, device=self.layout.device)
+            totals = tuple(torch.zeros_like(piece, dtype=self.dtype) for piece in vectors)
             try:
-                for rows, product in self._batches():
-                    total += self._multiply(product, vectors, rows)
+                for rows, product in self._batches(alone=len(vectors[0]) == 1):
+                    self._add(product, vectors, rows, totals)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
                 caught = error
             else:
-                return total
+                return self.layout.flatten_many(totals)
             self._graphs, self._complete, self._kept = [], False, 0
-            del total
+            del totals
             self._pieces.halve(caught)
             release()
 
-    def _multiply(self, product: BatchProduct, vectors: Vector, rows: int) -> Tensor:
+    def _add(self, product: BatchProduct, vectors: Vector, rows: int, totals: Vector) -> None:
+        """Add the products of one batch, `[k, *shape]` a parameter, in place."""
         chunk = self._chunk(rows) if self._batched and product.many is not None else 1
-        pieces = [vectors[0].new_zeros(self.size, 0)]
-        count = len(vectors[0])
-        for start in range(0, count, chunk):
+        for start in range(0, len(vectors[0]), chunk):
             part = tuple(v[start : start + chunk] for v in vectors)
-            if chunk > 1 and len(part[0]) > 1 and product.many is not None:
-                pieces.append(self.layout.flatten_many(product.many(part)))
+            if len(part[0]) > 1 and product.many is not None:
+                found = product.many(part)
             else:
-                singles = (product.one(tuple(v[i] for v in part)) for i in range(len(part[0])))
-                pieces.append(torch.stack([self.layout.flatten(s) for s in singles], dim=1))
-        return torch.cat(pieces, dim=1)
+                found = tuple(piece[None] for piece in product.one(tuple(v[0] for v in part)))
+            for total, piece in zip(totals, found, strict=True):
+                total[start : start + chunk] += piece.detach().to(total.dtype)
 
     def _chunk(self, rows: int) -> int:
         if self._pieces.halved or self.size * rows > SMALL:
@@ -188,7 +199,8 @@ class CurvatureOperator(LinearOperator):
         held = sum(more for more, _ in self._graphs[1:])
         return count == 0 or (held + rows) * self._plan.bytes_per_example <= KEPT_BYTES
 
-    def _batches(self) -> Iterator[tuple[int, BatchProduct]]:
+    def _batches(self, *, alone: bool) -> Iterator[tuple[int, BatchProduct]]:
+        """Yield rows and products of each batch; `alone` where they multiply a single vector."""
         yield from self._graphs
         if self._complete:
             return
@@ -198,8 +210,13 @@ class CurvatureOperator(LinearOperator):
             count += 1
             if count <= skip:
                 continue
-            pair = row_count(inputs), self._prepare(inputs, targets)
-            if len(self._graphs) == count - 1 and self._keeps(pair[0]):
+            rows = row_count(inputs)
+            keep = len(self._graphs) == count - 1 and self._keeps(rows)
+            if alone and not keep and self._once is not None:
+                yield rows, BatchProduct(partial(self._once, inputs, targets), None)
+                continue
+            pair = rows, self._prepare(inputs, targets)
+            if keep:
                 self._graphs.append(pair)
             yield pair
         self._complete = count == len(self._graphs)
@@ -220,7 +237,8 @@ def hessian(objective: Objective, plan: Plan, *, kept: int | None = None) -> Cur
     def make(of: Objective) -> Prepare:
         return hessian_way(of, plan.way)
 
-    return CurvatureOperator(objective, make, plan, batched=plan.vmap, kept=kept)
+    once = partial(single_pass, gauss_newton=False) if plan.once else None
+    return CurvatureOperator(objective, make, plan, batched=plan.vmap, kept=kept, once=once)
 
 
 def gauss_newton(
@@ -253,7 +271,8 @@ def gauss_newton(
 
         return prepare
 
-    return CurvatureOperator(objective, make, plan, batched=chosen.vmap, kept=kept)
+    once = partial(single_pass, gauss_newton=True) if chosen.once else None
+    return CurvatureOperator(objective, make, plan, batched=chosen.vmap, kept=kept, once=once)
 
 
 def gradient(objective: Objective) -> Tensor:
