@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from whynet.atlas.run import claim as claim
+    from whynet.concepts import kernels as kernels
     from whynet.concepts import regions as regions
     from whynet.concepts.measuring import measure as measure
     from whynet.core.errors import InputError as InputError
@@ -51,7 +52,10 @@ _HOMES = {
     "StoreError": "whynet.core.errors",
 }
 
-_CONCEPTS = {"regions": "whynet.concepts.regions"}
+_CONCEPTS = {
+    "kernels": "whynet.concepts.kernels",
+    "regions": "whynet.concepts.regions",
+}
 
 __all__ = [*_HOMES, *_CONCEPTS, "__version__"]
 

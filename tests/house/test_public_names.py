@@ -25,6 +25,7 @@ KINDS: dict[str, type] = {
     "Failed": type,
     "InputError": type,
     "StoreError": type,
+    "kernels": ModuleType,
     "regions": ModuleType,
     "__version__": str,
 }
