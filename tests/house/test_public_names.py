@@ -27,6 +27,7 @@ KINDS: dict[str, type] = {
     "Failed": type,
     "InputError": type,
     "StoreError": type,
+    "kernels": ModuleType,
     "regions": ModuleType,
     "curvature": ModuleType,
     "__version__": str,
