@@ -10,6 +10,7 @@ import pytest
 import torch
 import xarray as xr
 from matplotlib.figure import Figure
+from scipy.optimize import linprog
 from tests.concepts.running_claims import run, tables
 from tests.concepts.verdict_rates import Tables, exceptions
 
@@ -95,6 +96,21 @@ def test_pieces_are_as_many_as_signs(inputs: int, count: int) -> None:
     cones = len(np.unique(points.reshape(-1, inputs) @ own.T > 0, axis=0))
     predicted = module.predict([cell])[0]["pieces"]
     assert module.experiment([cell])[0]["pieces"] == predicted == 2 * cones
+
+
+def test_cones_of_four_inputs_are_the_feasible_signs() -> None:
+    parameters = {"inputs": 4, "directions": 6, "folds": 2}
+    kept = {"position": "generic", "layers": "fold"}
+    cell = Cell("zonotope-regions", 1, {**parameters, **kept}, 3)
+    own = module.directions_of(cell).numpy()
+    signs = np.stack(np.meshgrid(*[[-1.0, 1.0]] * 6, indexing="ij"), -1).reshape(-1, 6)
+    cones = sum(
+        linprog(np.zeros(4), -sign[:, None] * own, -np.ones(6), bounds=[(None, None)] * 4).status
+        == 0
+        for sign in signs
+    )
+    assert cones == 52
+    assert module.experiment([cell])[0]["pieces"] == module.predict([cell])[0]["pieces"] == 4 * 52
 
 
 @pytest.fixture(scope="module")
