@@ -33,6 +33,7 @@ DRAWS = {
         ),
         50,
     ),
+    "kernel-spectrum": 20,
     "lazy-or-rich": 30,
     "mode-connectivity": 80,
 }  # fmt: skip
