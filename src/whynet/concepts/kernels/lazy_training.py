@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from whynet.concepts.kernels.linearized import scored_rows, tangents
+from whynet.concepts.kernels.linearized import Scored, scored_rows, tangents
 from whynet.concepts.kernels.theory.linearized_descent import flow_at_times
 from whynet.core.errors import InputError
 from whynet.derivatives.empirical_ntk import plan_ntk
@@ -85,12 +85,7 @@ def lazy(
     if subject.loss.task == "other":
         raise InputError("subject", f"the loss {subject.loss.name!r}", "one with targets")
     network, before = (one.in_precision(torch.float64) for one in (subject, initial))
-    train, test = scored_rows(network, "train"), scored_rows(network, split)
-    if rows is not None:
-        count = min(rows, len(train.rows))
-        train = train.at(np.arange(count) * len(train.rows) // count)
-    if len(train.rows) > MOST_ROWS:
-        raise InputError("rows", f"{len(train.rows):,} training rows", f"at most {MOST_ROWS:,}")
+    train, test = _fitted(network, rows), scored_rows(network, split)
     inputs = tuple(
         before.examples(part.split).take(part.rows, device=before.device, dtype=torch.float64)[0]
         for part in (train, test)
@@ -116,3 +111,15 @@ def _times(times: Sequence[float]) -> np.ndarray:
     if asked.ndim != 1 or not asked.size or np.isnan(asked).any() or (asked < 0).any():
         raise InputError("times", repr(times), "numbers of at least 0")
     return asked
+
+
+def _fitted(network: Subject, rows: int | None) -> Scored:
+    train = scored_rows(network, "train")
+    if rows is not None:
+        if rows < 1:
+            raise InputError("rows", repr(rows), "a whole number of at least 1")
+        count = min(rows, len(train.rows))
+        train = train.at(np.arange(count) * len(train.rows) // count)
+    if len(train.rows) > MOST_ROWS:
+        raise InputError("rows", f"{len(train.rows):,} training rows", f"at most {MOST_ROWS:,}")
+    return train
