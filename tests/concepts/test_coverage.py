@@ -34,6 +34,7 @@ DRAWS = {
         ),
         40,
     ),
+    "kernel-spectrum": 20,
     "representation": 50,
     "mode-connectivity": 80,
     "segment-pieces": 200,

@@ -259,18 +259,6 @@ def empirical_ntk(
     return kernel if form is not None else kernel.div_(plan.outputs)
 
 
-def ntk_blocks(
-    subject: Subject, inputs: Any, *, plan: NtkPlan | None = None, memory: int = MEMORY
-) -> Tensor:
-    """Return the kernel of each row with itself, `[n, outputs, outputs]`; memory as above."""
-    plan = plan or plan_ntk(subject, inputs)
-    width = torch.finfo(subject.dtype).bits // 8
-    blocks = blocks_of_rows(plan, row_count(inputs), width, memory)
-    return torch.cat([
-        gradients_of_block(subject, inputs, rows, plan, width, memory).own() for rows in blocks
-    ])  # fmt: skip
-
-
 def blocks_of_rows(plan: NtkPlan, rows: int, width: int, memory: int) -> Iterator[slice]:
     """Cut rows into blocks, two of whose gradients fit; one block where all fit."""
     size = max(1, memory // (2 * width * max(1, plan.row_numbers)))

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from whynet.core.errors import InputError
-from whynet.derivatives.empirical_ntk import MEMORY, NtkPlan, empirical_ntk, ntk_blocks, plan_ntk
+from whynet.derivatives.empirical_ntk import MEMORY, NtkPlan, empirical_ntk, plan_ntk
+from whynet.derivatives.ntk_of_rows import ntk_blocks, ntk_traces
 from whynet.derivatives.ntk_operator import NtkOperator, ntk_operator
 from whynet.derivatives.objective import row_count
 from whynet.models.subject import Subject
@@ -96,6 +97,32 @@ def ntk_product(
     """
     checked(subject, memory)
     return ntk_operator(subject, batch_of(subject, inputs, rows, "inputs"), memory=memory)
+
+
+def layer_shares(
+    subject: Subject, inputs: Any = "train", *, rows: int | None = None, memory: int = MEMORY
+) -> dict[str, float]:
+    """Return the share of each layer's parameters in the trace of the kernel.
+
+    Args:
+        subject: as of `ntk`.
+        inputs: as of `ntk`.
+        rows: as of `ntk`.
+        memory: as of `ntk`.
+
+    Returns:
+        Path of the layer (a parameter of the network itself: its name) to its share; they add up
+        to 1. All are NaN where the kernel is zero.
+
+    """
+    checked(subject, memory)
+    batch = batch_of(subject, inputs, rows, "inputs")
+    found: dict[str, float] = {}
+    for name, values in ntk_traces(subject, batch, memory=memory).items():
+        layer = name.rpartition(".")[0] or name
+        found[layer] = found.get(layer, 0.0) + float(values.double().sum())
+    total = sum(found.values())
+    return {layer: value / total if total else float("nan") for layer, value in found.items()}
 
 
 def checked(subject: Subject, memory: int = MEMORY) -> None:

@@ -83,6 +83,24 @@ def scored_rows(network: Subject, split: Split) -> Scored:
     return Scored(split, rows, np.eye(classes)[labels] - 1 / classes, labels)
 
 
+def stratified(train: Scored, size: int, generator: np.random.Generator) -> np.ndarray:
+    """Draw places without replacement, with the shares of the classes kept (as far as rows go)."""
+    total = len(train.rows)
+    if size >= total:
+        return np.arange(total)
+    if train.labels is None:
+        return np.sort(generator.permutation(total)[:size])
+    names, counts = np.unique(train.labels, return_counts=True)
+    exact = counts * size / total
+    share = np.floor(exact).astype(int)
+    share[np.argsort(share - exact, kind="stable")[: size - share.sum()]] += 1
+    drawn = [
+        generator.permutation(np.flatnonzero(train.labels == name))[:take]
+        for name, take in zip(names, share, strict=True)
+    ]
+    return np.sort(np.concatenate(drawn))
+
+
 @dataclass(frozen=True)
 class Tangents:
     """The kernel of a network before training, and where its outputs start.
