@@ -17,6 +17,8 @@ KINDS: dict[str, type] = {
     "examine": FunctionType,
     "compare": FunctionType,
     "measure": FunctionType,
+    "condense": FunctionType,
+    "load_resized": FunctionType,
     "claim": FunctionType,
     "verify": FunctionType,
     "Estimate": type,
@@ -25,7 +27,9 @@ KINDS: dict[str, type] = {
     "Failed": type,
     "InputError": type,
     "StoreError": type,
+    "kernels": ModuleType,
     "regions": ModuleType,
+    "curvature": ModuleType,
     "__version__": str,
 }
 

@@ -293,7 +293,7 @@ def start_kernel(subject: Subject, order: np.ndarray) -> tuple[NtkPlan, np.ndarr
         return f"Fewer than {KERNEL_GROUPS} training rows are too few for a kernel."
     inputs = _kernel_inputs(subject, order)
     plan = plan_ntk(subject, inputs)
-    if 2.0 * rows * rows * plan.row_numbers > MOST_KERNEL:
+    if 2.0 * rows * rows * plan.pair_work > MOST_KERNEL:
         return f"Outputs times parameters are too many for the kernel of {rows} rows."
     return plan, _kernel(subject, plan, order)
 

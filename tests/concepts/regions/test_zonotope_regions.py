@@ -12,6 +12,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy.optimize import linprog
 from tests.concepts.running_claims import run, tables
+from tests.concepts.verdict_rates import Tables, exceptions
 
 from whynet.concepts.approximation.theory.zonotope_networks import unit_polygon, zonotope_network
 from whynet.concepts.regions.claims import zonotope_regions as module
@@ -135,6 +136,15 @@ def test_one_piece_too_few_flips_the_verdict(smoke: Any) -> None:
     assert module.judge(measured.assign(pieces=wrong), predicted).state == "refuted"
     few = measured.isel(seed=slice(8)), predicted.isel(seed=slice(8))
     assert module.judge(*few).state == "inconclusive"
+
+
+def pieces(wrong: np.ndarray) -> Tables:
+    """Counts of pieces, one too many where it is said."""
+    known = xr.Dataset({"pieces": ("seed", np.full(len(wrong), 100.0))})
+    return known + wrong.astype(float), known
+
+
+MADE_UP = exceptions(pieces)
 
 
 def test_the_figure_is_drawn_without_a_warning(smoke: Any) -> None:

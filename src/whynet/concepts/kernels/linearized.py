@@ -12,6 +12,7 @@ from torch import Tensor
 from whynet.core.estimate import Estimate
 from whynet.core.measurement import Quantity
 from whynet.derivatives.empirical_ntk import NtkPlan, empirical_ntk
+from whynet.derivatives.gradient_parts import Form
 from whynet.models.scores import IGNORED, labels_of
 from whynet.models.subject import Split, Subject
 from whynet.numerics import intervals
@@ -108,8 +109,9 @@ def tangents(
     """Compute the kernel of a network at its start; arguments as of `linearized`."""
     outputs = plan.outputs
     full = len(train.rows) * outputs <= MOST_FULL and outputs > 1
-    kernel = empirical_ntk(initial, inputs[0], full=full, plan=plan).cpu().numpy()
-    cross = empirical_ntk(initial, inputs[1], inputs[0], full=full, plan=plan).cpu().numpy()
+    kept: Form | None = "full" if full else None
+    kernel = empirical_ntk(initial, inputs[0], form=kept, plan=plan).cpu().numpy()
+    cross = empirical_ntk(initial, inputs[1], inputs[0], form=kept, plan=plan).cpu().numpy()
     start, offset = (
         initial.outputs(part.split)[0].numpy().reshape(-1, outputs)[part.rows]
         for part in (train, test)

@@ -146,7 +146,7 @@ def _affordable(plans: tuple[NtkPlan, NtkPlan], rows: int, tested: int) -> int |
 
 def _cost(plan: NtkPlan, rows: int, columns: int) -> float:
     one_by_one = 0.0 if plan.batched or not plan.rest else GRADIENT * plan.outputs
-    return 2.0 * rows * columns * plan.row_numbers + one_by_one * (rows + columns)
+    return 2.0 * rows * columns * plan.pair_work + one_by_one * (rows + columns)
 
 
 def stratified(train: Scored, size: int, generator: np.random.Generator) -> np.ndarray:
