@@ -17,6 +17,8 @@ KINDS: dict[str, type] = {
     "examine": FunctionType,
     "compare": FunctionType,
     "measure": FunctionType,
+    "condense": FunctionType,
+    "load_resized": FunctionType,
     "claim": FunctionType,
     "verify": FunctionType,
     "Estimate": type,
@@ -27,6 +29,7 @@ KINDS: dict[str, type] = {
     "StoreError": type,
     "kernels": ModuleType,
     "regions": ModuleType,
+    "curvature": ModuleType,
     "__version__": str,
 }
 

@@ -4,30 +4,59 @@ The network is continuous, so that its values belong to vertices, not to cells. 
 bends, every cell in which it has both signs is cut; the new vertex on an edge is shared by the
 two cells beside it, because the unit has the same values on the edge for both. Maxima of several
 numbers are followed in `piecewise_linear_maxima`.
+
+What is held is one part of the polygon with the values at its vertices, cut and carried through
+the network as far as a bound on memory allows; where it becomes too large, the cells that are left
+wait as a part of their own. Vertices on the edges between parts are joined in the end.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+import time
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from whynet.models.piecewise_linear import PiecewiseLinearGraph
+from whynet.models.piecewise_linear import PiecewiseLinearGraph, Step
 from whynet.models.piecewise_linear_cancellation import applied
-from whynet.models.piecewise_linear_maxima import decided
-from whynet.models.piecewise_linear_operations import Competitors, Thresholds, Value
-from whynet.models.piecewise_linear_plane_state import NEAR, PlaneState, cut_within, refined
+from whynet.models.piecewise_linear_maxima import cut_at_winners, units_of
+from whynet.models.piecewise_linear_operations import Competitors, Thresholds
+from whynet.models.piecewise_linear_plane_maps import affine_maps
+from whynet.models.piecewise_linear_plane_probes import Probes, probed
+from whynet.models.piecewise_linear_plane_state import (
+    NEAR,
+    Cut,
+    Cutter,
+    Limits,
+    PlaneState,
+    cut_by_first,
+    part_of,
+    refined,
+)
 from whynet.numerics.plane_cells import PlaneCells
-from whynet.numerics.plane_cutting import cut_cells, maps_of, neighbors_of, refine
+from whynet.numerics.plane_cutting import cut_cells, neighbors_of, refine
+from whynet.numerics.plane_joining import SHARED, Part, SharedEdges, join_parts
 
-_THIN = 1e-4
-"""Share of the polygon's extent: the slopes of cells that are thinner are not read from corners."""
+Array = np.ndarray[Any, Any]
 
-_AT_ONCE = 2**22
-"""Numbers of one operation on the centers of thin cells, for bounding memory."""
+PART_BYTES = 2**27
+"""Of the values of one part. Larger ones do not fit into caches, smaller ones cost more joints."""
+
+_COPIES = 4
+"""Of all living numbers at a vertex while cells are cut: before, after, and room to grow."""
+
+_LEAST = 256
+"""Vertices of a part that are held in any case."""
+
+_SAME = 1e-9
+"""Share of the polygon's extent within which vertices of the two sides of an edge are one."""
+
+_NEW = -1
+"""Stands, while cells are cut, for the origin of a new wall."""
 
 
 @torch.no_grad()
@@ -37,6 +66,8 @@ def subdivide(
     axes: Tensor,
     polygon: np.ndarray,
     max_cells: int = 1_000_000,
+    part_bytes: int = PART_BYTES,
+    until: float = np.inf,
 ) -> PlaneCells:
     """Cut a convex polygon into the cells of a network.
 
@@ -46,6 +77,9 @@ def subdivide(
         axes: [2, *input_shape], what one unit of each coordinate adds.
         polygon: float64 [P, 2], corners, convex, counter-clockwise.
         max_cells: cells above which it stops.
+        part_bytes: about how many bytes of the network's values are held at once; the cells do
+            not depend on it.
+        until: when it stops, as `time.monotonic`; looked at before every operation on a part.
 
     Returns:
         The cells, `complete` false where it was interrupted or stopped.
@@ -54,83 +88,241 @@ def subdivide(
     axes, origin = axes.double(), origin.double()
     points = torch.as_tensor(polygon, dtype=torch.float64)
     count = len(polygon)
-    state = PlaneState(
+    start = PlaneState(
         np.asarray(polygon, dtype=np.float64),
         np.array([0, count]),
         np.arange(count),
         np.full(count, -1),
         {0: origin + torch.tensordot(points, axes, 1)},
     )
+    search = _Search(graph, start.vertices, origin, axes, max_cells, part_bytes)
+    waiting = [_Waiting(start, np.arange(count))]
     complete = interrupted = False
     try:
-        for number, step in enumerate(graph.steps):
-            bends, whole = step.operation.bends, True
-            if isinstance(bends, Competitors):
-                state, whole = decided(state, step.inputs, bends, number, max_cells)
-            elif isinstance(bends, Thresholds):
-                state, whole = _crossed(state, step.inputs[0], bends, number, max_cells)
-            if not whole:
-                break
-            inputs = [state.values[index] for index in step.inputs]
-            state.values[step.output] = applied(step.operation, inputs)
-            for index in step.last_use:
-                state.values.pop(index, None)
-        else:
-            complete = True
+        search.probes = probed(graph, origin, axes, start.vertices)
+        while waiting and time.monotonic() < until and search.advance(waiting):
+            pass
+        complete = not waiting
     except KeyboardInterrupt:
         interrupted = True  # what was cut so far stands
+    for item in reversed(waiting):
+        search.finish(item)
+    vertices, offsets, corners, origins, maps = search.joined()
     return PlaneCells(
-        state.vertices,
-        state.offsets,
-        state.corners,
-        neighbors_of(state.offsets, state.corners),
-        state.origins,
-        _maps(graph, origin, axes, state),
+        vertices,
+        offsets,
+        corners,
+        neighbors_of(offsets, corners),
+        origins,
+        maps,
         complete,
         interrupted,
     )
 
 
-def _crossed(
-    state: PlaneState, index: int, bends: Thresholds, number: int, most: int
-) -> tuple[PlaneState, bool]:
-    """Return the cells, cut where units cross their levels, and whether by all of them.
+@dataclass(frozen=True)
+class _Waiting:
+    """A part of the polygon that was carried up to a step, and within it up to a unit.
 
-    Of more than `most` cells, those are returned with which the bound is passed, unit by unit. A
-    new state, so that an interruption leaves the old one whole.
+    Attributes:
+        state: its cells.
+        names: int64 [V], names of its vertices, shared with other parts.
+        step: the next step.
+        unit: the next unit of that step, counted over its levels.
+
     """
-    shape = state.values[index].shape[1:]
-    for level in bends.levels:
-        levels = torch.broadcast_to(torch.as_tensor(level, dtype=torch.float64), shape).flatten()
-        cut = partial(_cut, index=index, levels=levels, number=number)
-        # A line cuts each cell in at most two.
-        state, whole = cut_within(state, cut, levels.numel(), most, 2)
-        if not whole:
-            return state, False
-    return state, True
+
+    state: PlaneState
+    names: Array
+    step: int = 0
+    unit: int = 0
+
+
+class _Search:
+    """Carries parts of the polygon through a network."""
+
+    def __init__(
+        self, graph: PiecewiseLinearGraph, polygon: Array, origin: Tensor, axes: Tensor,
+        most: int, part_bytes: int,
+    ) -> None:  # fmt: skip
+        self.graph, self.most = graph, most
+        self.probes = Probes({}, ())
+        self.origin, self.axes = origin, axes
+        self.part_bytes = part_bytes
+        self.extent = float(np.ptp(polygon, axis=0).max())
+        self.named = len(polygon)
+        self.parts: list[Part] = []
+        self.found = 0
+        self.edges: list[tuple[Array, Array, Array]] = []
+        self.shared = 0
+
+    def advance(self, waiting: list[_Waiting]) -> bool:
+        """Carry the last part that waits one step further; returns whether to go on.
+
+        The list changes in one assignment, so that an interruption leaves it whole.
+        """
+        item = waiting[-1]
+        if item.step == len(self.graph.steps):
+            self.finish(item)
+            waiting.pop()
+            return True
+        step = self.graph.steps[item.step]
+        per_vertex = _COPIES * 8 * self.probes.numbers[item.step]
+        room = max(_LEAST, self.part_bytes // per_vertex)
+        units = self._units(step, item.state)
+        # Of what is to be cut, half of the room is left to new vertices.
+        if len(item.state.vertices) > (room // 2 if units else room) and item.state.count > 1:
+            waiting[-1:] = self._halves(item)
+            return True
+        if item.unit < units:
+            others = self.found + sum(one.state.count for one in waiting[:-1])
+            limits = Limits(self.most - others, max(room, 2 * len(item.state.vertices) + 64))
+            after, going = self._bent(item, step, units, limits)
+            waiting[-1:] = after
+            return going
+        values = dict(item.state.values)
+        values[step.output] = applied(step.operation, [values[index] for index in step.inputs])
+        for index in step.last_use:
+            values.pop(index, None)
+        waiting[-1] = replace(
+            item, state=replace(item.state, values=values), step=item.step + 1, unit=0
+        )
+        return True
+
+    def finish(self, item: _Waiting) -> None:
+        """Keep the cells of a part with their affine maps."""
+        state = item.state
+        maps = affine_maps(self.graph, self.origin, self.axes, state, self.extent)
+        self.parts.append(
+            Part(state.vertices.copy(), item.names, state.offsets.copy(), state.corners.copy(),
+                 state.origins.copy(), maps)
+        )  # fmt: skip
+        self.found += state.count
+
+    def joined(self) -> tuple[Array, Array, Array, Array, Array]:
+        """Return all cells in one table."""
+        if len(self.parts) == 1:
+            part = self.parts[0]
+            return part.vertices, part.offsets, part.corners, part.origins, part.maps
+        held = [np.concatenate(columns) for columns in zip(*self.edges, strict=True)]
+        return join_parts(self.parts, SharedEdges(*held), _SAME * self.extent)
+
+    def _units(self, step: Step, state: PlaneState) -> int:
+        bends = step.operation.bends
+        if isinstance(bends, Competitors):
+            return units_of(state, step.inputs, bends)
+        if isinstance(bends, Thresholds):
+            return int(len(bends.levels) * state.values[step.inputs[0]][0].numel())
+        return 0
+
+    def _bent(
+        self, item: _Waiting, step: Step, units: int, limits: Limits
+    ) -> tuple[list[_Waiting], bool]:
+        """Cut by the units from the next one on; returns what waits then, and whether to go on."""
+        state = replace(item.state, origins=np.arange(len(item.state.corners)))
+        cut, first, size, parts = self._cutter(item, step, units)
+        stop = size
+        found = cut(state, slice(first, stop), limits)
+        while found.done == 0 and not found.full and state.count == 1:
+            # The parts of the only cell are too many: those that some units make.
+            stop = first + max(1, (stop - first) // 2)
+            found = cut(state, slice(first, stop), limits)
+        if found.full:
+            found = cut_by_first(state, cut, slice(first, stop), limits, parts)
+            return [self._named(item, found, item.unit)], False
+        if found.done == 0:
+            return self._halves(item), True
+        after = item.unit + stop - first
+        if found.done == state.count:
+            return [self._named(item, found, after)], True
+        rest, item = self._split(item, found.done)
+        return [rest, self._named(item, found, after)], True
+
+    def _cutter(self, item: _Waiting, step: Step, units: int) -> tuple[Cutter, int, int, int]:
+        """Return what cuts, its next unit, how many it has, and into how many parts one cuts."""
+        bends, scale = step.operation.bends, self.probes.scales[item.step]
+        if isinstance(bends, Competitors):
+            cut: Cutter = partial(
+                cut_at_winners, inputs=step.inputs, bends=bends, number=_NEW, scale=scale
+            )
+            return cut, item.unit, units, bends.count
+        assert isinstance(bends, Thresholds)
+        size = units // len(bends.levels)
+        level = torch.as_tensor(bends.levels[item.unit // size], dtype=torch.float64)
+        shape = item.state.values[step.inputs[0]].shape[1:]
+        levels = torch.broadcast_to(level, shape).flatten().numpy()
+        cut = partial(_cut, index=step.inputs[0], levels=levels, scale=scale)
+        return cut, item.unit % size, size, 2  # a line cuts each cell in at most two
+
+    def _named(self, item: _Waiting, found: Cut, unit: int) -> _Waiting:
+        """Return what waits after a cut, with names for new vertices and origins for new walls."""
+        new = len(found.state.vertices) - len(item.names)
+        names = np.concatenate([item.names, np.arange(self.named, self.named + new)])
+        self.named += new
+        before = found.state.origins
+        origins = np.where(before == _NEW, item.step, item.state.origins[before])
+        return _Waiting(replace(found.state, origins=origins), names, item.step, unit)
+
+    def _halves(self, item: _Waiting) -> list[_Waiting]:
+        half = item.state.count // 2
+        rest, item = self._split(item, half)
+        first, kept = part_of(item.state, 0, half)
+        return [rest, replace(item, state=first, names=item.names[kept])]
+
+    def _split(self, item: _Waiting, done: int) -> tuple[_Waiting, _Waiting]:
+        """Take the cells from `done` on as a part of their own; edges between are marked in both.
+
+        Returns that part, and all cells with their edges marked.
+        """
+        state = item.state
+        origins = state.origins.copy()
+        top = state.offsets[done]
+        last = np.zeros(len(origins), dtype=bool)
+        last[state.offsets[1:] - 1] = True
+        heads = np.append(state.corners[1:], state.corners[0])
+        heads[last] = state.corners[state.offsets[:-1]]
+        forth, back = state.corners << 32 | heads, heads << 32 | state.corners
+        _, here, there = np.intersect1d(
+            forth[:top], back[top:], assume_unique=True, return_indices=True
+        )
+        there += top
+        ends = np.stack([state.corners[here], heads[here]], 1)
+        self.edges.append((origins[here], item.names[ends], state.vertices[ends]))
+        numbers = SHARED - (self.shared + np.arange(len(here)))
+        self.shared += len(here)
+        origins[here] = origins[there] = numbers
+        marked = replace(state, origins=origins)
+        rest, kept = part_of(marked, done, state.count)
+        return (
+            replace(item, state=rest, names=item.names[kept]),
+            replace(item, state=marked),
+        )
 
 
 def _cut(
-    state: PlaneState, units: slice, most: int, *, index: int, levels: Tensor, number: int
-) -> PlaneState | None:
-    """Cut the cells by some units of a value; None where they become more than `most`."""
+    state: PlaneState, units: slice, limits: Limits, *, index: int, levels: Array, scale: Array
+) -> Cut:
+    """Cut the cells by some units of a value; a `Cutter` with the rest bound."""
     shape = state.values[index].shape[1:]
     held = np.ascontiguousarray(state.values[index].reshape(len(state.vertices), -1).numpy())
-    level = levels.numpy()
-    highest, lowest = held[:, units].max(0) - level[units], held[:, units].min(0) - level[units]
+    highest, lowest = held[:, units].max(0) - levels[units], held[:, units].min(0) - levels[units]
     # Only units with both signs can cut; of a convolutional layer those are few.
     active = units.start + np.flatnonzero((highest > 0) & (lowest < 0))
-    every = units == slice(0, len(level)) and 2 * len(active) > len(level)
+    every = units == slice(0, len(levels)) and 2 * len(active) > len(levels)
+    if every:
+        active = np.arange(len(levels))
     picked = held if every else held[:, active]
-    shift = level if every else level[active]
-    gap, vertices, offsets, corners, origins, _, made, whole = cut_cells(
-        np.ascontiguousarray(picked - shift if shift.any() else picked), NEAR, np.abs(shift),
-        state.vertices, state.offsets, state.corners, state.origins, number, most,
+    shift = levels[active]
+    gap, vertices, offsets, corners, origins, _, made, done, full = cut_cells(
+        np.ascontiguousarray(picked - shift if shift.any() else picked), NEAR,
+        np.abs(shift) + scale[active], state.vertices, state.offsets, state.corners,
+        state.origins, _NEW, *limits,
     )  # fmt: skip
-    if not whole:
-        return None
+    if done == 0:
+        return Cut(state, 0, full)
     if len(made) == 0:
-        return replace(state, offsets=offsets, corners=corners, origins=origins)
+        cells = replace(state, offsets=offsets, corners=corners, origins=origins)
+        return Cut(cells, done, full)
     values = {k: refined(v, made) for k, v in state.values.items() if k != index}
     finer = gap + shift if shift.any() else gap
     if not every:
@@ -138,66 +330,4 @@ def _cut(
         finer[:, active] = cut
     # As the kernel left them: exactly on their level where they cross.
     values[index] = torch.from_numpy(finer).reshape(-1, *shape)
-    return PlaneState(vertices, offsets, corners, origins, values)
-
-
-def _maps(
-    graph: PiecewiseLinearGraph, origin: Tensor, axes: Tensor, state: PlaneState
-) -> np.ndarray:
-    """Return the affine map of each cell: from its corners; where it is thin, by derivatives."""
-    cells = len(state.offsets) - 1
-    rows = max(1, _AT_ONCE // graph.widest)
-    if graph.output not in state.values:
-        parts = [np.arange(cells)[begin : begin + rows] for begin in range(0, cells, rows)]
-        return np.concatenate(
-            [_derived(graph, origin, axes, _centers(state, some)) for some in parts]
-        )
-    values = state.values[graph.output].reshape(len(state.vertices), -1)
-    maps, heights = maps_of(
-        state.vertices, state.offsets, state.corners, np.ascontiguousarray(values.numpy())
-    )
-    extent = float(np.ptp(state.vertices, axis=0).max())
-    thin = np.flatnonzero(heights < _THIN * extent)
-    for begin in range(0, len(thin), rows):
-        some = thin[begin : begin + rows]
-        maps[some] = _derived(graph, origin, axes, _centers(state, some))
-    return np.asarray(maps)
-
-
-def _centers(state: PlaneState, cells: np.ndarray) -> np.ndarray:
-    counts = np.diff(state.offsets)[cells]
-    starts = np.cumsum(counts) - counts
-    places = np.arange(counts.sum()) + np.repeat(state.offsets[cells] - starts, counts)
-    sums = np.add.reduceat(state.vertices[state.corners[places]], starts)
-    return np.asarray(sums / counts[:, None])
-
-
-def _derived(
-    graph: PiecewiseLinearGraph, origin: Tensor, axes: Tensor, centers: np.ndarray
-) -> np.ndarray:
-    """Read affine maps, [N, 3, O], from the network's derivatives at inner points of cells."""
-    where = torch.as_tensor(centers)
-
-    def at(coordinates: Tensor) -> Tensor:
-        points = origin + torch.tensordot(coordinates, axes, 1)
-        value: Value = points
-        for index, made in graph.values(points):
-            if index == graph.output:
-                value = made
-        assert isinstance(value, Tensor)
-        return value.reshape(len(points), -1)
-
-    with torch.enable_grad():
-        where.requires_grad_()
-        value = at(where)
-        columns = value.shape[1]
-        slopes = [
-            torch.autograd.grad(value[:, i].sum(), where, retain_graph=True, allow_unused=True)[0]
-            if value.requires_grad
-            else None
-            for i in range(columns)
-        ]
-    where, value = where.detach(), value.detach()
-    slope = torch.stack([torch.zeros_like(where) if s is None else s for s in slopes], 2)
-    constant = value - (slope * where[:, :, None]).sum(1)
-    return torch.cat([slope, constant[:, None]], 1).numpy()
+    return Cut(PlaneState(vertices, offsets, corners, origins, values), done, full)
