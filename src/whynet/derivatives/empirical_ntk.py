@@ -329,7 +329,7 @@ def gradients(subject: Subject, inputs: Any, plan: NtkPlan) -> Gradients:
 def _watched(subject: Subject, inputs: Any) -> tuple[Watch, Tensor]:
     """Run the network with its uses of parameters recorded, each an end of the graph."""
     parameters = {name: value.detach() for name, value in subject.parameters.items()}
-    watch = Watch(parameters)
+    watch = Watch(parameters, row_count(inputs))
     with exact_kernels(), torch.enable_grad(), watch:
         outputs = subject.forward(parameters, inputs)
     return watch, outputs

@@ -78,6 +78,8 @@ class Watch(TorchFunctionMode):
     Args:
         parameters: the tensors that the network is called with, by name; they should not require
             gradients, so that the graph starts at the outputs that are recorded.
+        rows: of the batch. What is looked up once for all rows, such as positions, is spread over
+            them, so that each has a place of its own in the graph.
 
     Attributes:
         uses: in the order of the calls.
@@ -85,8 +87,9 @@ class Watch(TorchFunctionMode):
 
     """
 
-    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
+    def __init__(self, parameters: Mapping[str, Tensor], rows: int) -> None:
         super().__init__()
+        self.rows = rows
         self.uses: list[Use] = []
         self.others: set[str] = set()
         self._readings = {id(t): Reading(n, 1.0, False, t) for n, t in parameters.items()}
@@ -119,6 +122,13 @@ class Watch(TorchFunctionMode):
         return self._readings.get(id(value)) if isinstance(value, Tensor) else None
 
     def _kept(self, use: Use) -> Tensor:
+        if use.kind == "table" and use.leaving.ndim > 1 and len(use.leaving) == 1 < self.rows:
+            assert use.entering is not None
+            use = replace(
+                use,
+                entering=use.entering.expand(self.rows, *use.entering.shape[1:]),
+                leaving=use.leaving.expand(self.rows, *use.leaving.shape[1:]).clone(),
+            )
         if not use.leaving.requires_grad:
             use.leaving.requires_grad_()
         self.uses.append(use)
@@ -236,6 +246,18 @@ def _elementwise(watch: Watch, func: Any, given: _Bound) -> Use | None:
     return Use("shift" if adds else "scale", weight, None, entering, leaving, view=view)
 
 
+def _spread(watch: Watch, func: Any, given: _Bound) -> Use | None:
+    """A parameter of one row that is repeated for every row, such as a token of the class."""
+    weight = watch.reading(given["input"])
+    if weight is None or weight.transposed or weight.factor != 1.0 or len(given) < 2:
+        return None
+    leaving = given["input"].expand(*(given[name] for name in _SIZES if name in given))
+    shape = tuple(weight.tensor.shape)
+    if leaving.ndim != len(shape) or shape[0] != 1 or leaving.shape[1:] != shape[1:]:
+        return None
+    return Use("shift", weight, None, None, leaving.clone(), view=shape)
+
+
 def _alias(
     watch: Watch, func: Any, args: Any, kwargs: Mapping[str, Any], found: Tensor
 ) -> Reading | None:
@@ -255,6 +277,7 @@ def _alias(
     return replace(held, factor=held.factor * factor, tensor=found)
 
 
+_SIZES = ("first", "second", "third", "fourth", "fifth")
 _LINEAR = (functional.linear,)
 _MATRIX = (torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm)
 _ADDS = (torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__, Tensor.__iadd__, Tensor.add_)
@@ -286,6 +309,7 @@ _NAMES: dict[Any, tuple[str, ...]] = {
     functional.embedding: _LOOKUP,
     **_NORMALIZATIONS,
     **dict.fromkeys((*_ADDS, *_TIMES), ("input", "other")),
+    Tensor.expand: ("input", *_SIZES),
 }
 
 _KNOWN: dict[Any, _Handler] = {
@@ -297,4 +321,5 @@ _KNOWN: dict[Any, _Handler] = {
     functional.embedding: _table,
     **dict.fromkeys(_NORMALIZATIONS, _normalized),
     **dict.fromkeys((*_ADDS, *_TIMES), _elementwise),
+    Tensor.expand: _spread,
 }

@@ -27,18 +27,22 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 
 class Language(nn.Module):
-    """Tokens with a padding row, positions, a scaled layer, and the table again as the head."""
+    """Tokens with a padding row, places, a token of the whole, and the table again as the head."""
 
     def __init__(self) -> None:
         super().__init__()
         self.table = nn.Embedding(9, 6, padding_idx=1)
         self.place = nn.Parameter(normal(1, 4, 6))
+        self.order = nn.Embedding(5, 6)
+        self.whole = nn.Parameter(normal(1, 1, 6, seed=2))
         self.gain = nn.Parameter(1 + 0.1 * normal(6))
         self.norm = nn.RMSNorm(6)
         self.layer = nn.Linear(6, 6)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        hidden = self.table(tokens) + self.place
+        places = torch.arange(1, 5, device=tokens.device)[None]
+        hidden = self.table(tokens) + self.place + self.order(places)
+        hidden = torch.cat([self.whole.expand(len(tokens), -1, -1), hidden], dim=1)
         for _ in range(2):
             hidden = hidden + self.gain * torch.tanh(self.layer(self.norm(hidden)))
         return functional.linear(hidden.mean(1), self.table.weight)
