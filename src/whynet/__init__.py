@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from whynet.atlas.run import claim as claim
     from whynet.concepts import curvature as curvature
+    from whynet.concepts import kernels as kernels
     from whynet.concepts import regions as regions
+    from whynet.concepts.condensation.reduction import condense as condense
     from whynet.concepts.measuring import measure as measure
     from whynet.core.errors import InputError as InputError
     from whynet.core.errors import StoreError as StoreError
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from whynet.examination.comparison import compare as compare
     from whynet.examination.examine import examine as examine
     from whynet.examination.verification import verify as verify
+    from whynet.models.resizing import load_resized as load_resized
     from whynet.models.retraining import Trainer as Trainer
     from whynet.models.subject import Subject as Subject
     from whynet.models.trajectory import Trajectory as Trajectory
@@ -43,6 +46,8 @@ _HOMES = {
     "compare": "whynet.examination.comparison",
     "claim": "whynet.atlas.run",
     "measure": "whynet.concepts.measuring",
+    "condense": "whynet.concepts.condensation.reduction",
+    "load_resized": "whynet.models.resizing",
     "verify": "whynet.examination.verification",
     "Estimate": "whynet.core.estimate",
     "Measurement": "whynet.core.measurement",
@@ -53,8 +58,9 @@ _HOMES = {
 }
 
 _CONCEPTS = {
-    "regions": "whynet.concepts.regions",
     "curvature": "whynet.concepts.curvature",
+    "kernels": "whynet.concepts.kernels",
+    "regions": "whynet.concepts.regions",
 }
 
 __all__ = [*_HOMES, *_CONCEPTS, "__version__"]

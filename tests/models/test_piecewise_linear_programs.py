@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from tests.models.piecewise import Forward, dense, graph_of
 from torch import Tensor, nn
 
-from whynet.core.outcome import NotApplicable
 from whynet.models import piecewise_linear_programs
 from whynet.models.piecewise_linear_boxes import Limits, cells_by_vertices
 from whynet.models.piecewise_linear_local import local_maps
@@ -200,8 +199,3 @@ def test_levels_and_maxima_of_two() -> None:
     assert isinstance(other, PolytopeCells)
     assert patterns(net, found) == patterns(net, other)
     holds(found, net)
-    pooled = nn.MaxPool1d(3)
-    answer = cells_by_programs(
-        graph_of(pooled, (1, 6)), -np.ones(6), np.ones(6), Limits(9), THINNEST
-    )
-    assert isinstance(answer, NotApplicable)

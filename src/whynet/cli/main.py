@@ -21,6 +21,7 @@ COMMANDS = {
     "examine": "ask every question of a trained network, and answer in a report",
     "measure": "run one instrument, or --list them",
     "compare": "put two checkpoints or seeds of one network side by side",
+    "condense": "find the small network inside a large one, and certify it",
     "verify": "recompute every number of a report from its receipts",
     "atlas": "list, show, run and report claims: theorems with experiments and controls",
     "cite": "print the references of a report, or of an instrument, as BibTeX",

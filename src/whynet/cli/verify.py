@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     parser.add_argument(
-        "path", metavar="PATH", help="folder of an examination, a comparison or the atlas"
+        "path",
+        metavar="PATH",
+        help="folder of an examination, a comparison or the atlas, or a certificate",
     )
     parser.add_argument(
         "target",

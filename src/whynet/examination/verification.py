@@ -24,6 +24,7 @@ from whynet.examination.comparison import compare as compare_networks
 from whynet.examination.comparison_folder import HASHED as HASHED_OF_COMPARISON
 from whynet.examination.comparison_folder import MANIFEST as COMPARISON_MANIFEST
 from whynet.examination.comparison_folder import OTHER_WEIGHTS, load_pair
+from whynet.examination.condensing import is_certificate, verify_certificate
 from whynet.examination.folder import (
     HASHED,
     INITIAL_WEIGHTS,
@@ -81,7 +82,8 @@ def verify(
     again by the caller, and their hashes must be the recorded ones.
 
     Args:
-        path: folder of an examination, of a comparison, of the atlas or of one of its claims.
+        path: folder of an examination, of a comparison, of the atlas or of one of its claims; or
+            the certificate of a smaller network.
         target: the network's reference, where it is code; the claim of a user's file.
         train: training data, where they are code or lie elsewhere now.
         test: test data, likewise.
@@ -100,6 +102,8 @@ def verify(
     """
     folder = Path(path)
     given = {"target": target, "train": train, "test": test, "loss": loss, "train_with": train_with}
+    if is_certificate(folder):
+        return verify_certificate(folder, given, announce)
     if is_atlas(folder):
         return _of_atlas(folder, given, announce, progress)
     if (folder / COMPARISON_MANIFEST).is_file():

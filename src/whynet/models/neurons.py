@@ -17,92 +17,20 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from whynet.models.torch_functions import (
+    ACTIVATIONS,
+    INDEXING,
+    NORMS,
+    SAME,
+    SHAPES,
+    axis_of,
+    labels_along,
+)
+
 _CONVOLUTIONS: Final = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
-
-
-def _functions(*names: str) -> dict[Any, str]:
-    """Map every form of the named functions (functional, torch, method, in place) to its name."""
-    owners = (functional, torch, Tensor, torch._C._nn)
-    return {
-        getattr(owner, name + suffix): name
-        for name in names
-        for owner in owners
-        for suffix in ("", "_")
-        if callable(getattr(owner, name + suffix, None))
-    }
-
-
-ACTIVATIONS: Final[dict[Any, str]] = _functions(
-    "relu",
-    "relu6",
-    "leaky_relu",
-    "prelu",
-    "rrelu",
-    "threshold",
-    "hardtanh",
-    "hardshrink",
-    "softshrink",
-    "tanhshrink",
-    "elu",
-    "selu",
-    "celu",
-    "gelu",
-    "silu",
-    "mish",
-    "softplus",
-    "softsign",
-    "tanh",
-    "sigmoid",
-    "hardsigmoid",
-    "hardswish",
-    "logsigmoid",
-    "sin",
-    "cos",
-    "erf",
-    "clamp",
-    "clamp_min",
-)
-"""Function to the name of its activation; every element of its result depends on one element."""
-
-_NORMS: Final = _functions("batch_norm")
-_SAME: Final = _functions(
-    "dropout",
-    "dropout1d",
-    "dropout2d",
-    "dropout3d",
-    "alpha_dropout",
-    "feature_alpha_dropout",
-    "contiguous",
-    "clone",
-    "to",
-    "type",
-    "type_as",
-    "float",
-    "double",
-    "half",
-    "bfloat16",
-)
-_SHAPES: Final = _functions(
-    "reshape",
-    "view",
-    "flatten",
-    "unflatten",
-    "permute",
-    "transpose",
-    "movedim",
-    "moveaxis",
-    "swapaxes",
-    "swapdims",
-    "squeeze",
-    "unsqueeze",
-    "t",
-    "adjoint",
-) | {vars(torch._C.TensorBase)[name].__get__: name for name in ("T", "mT")}
-_INDEXING: Final = {torch.Tensor.__getitem__: "getitem"}
 
 
 @dataclass(frozen=True)
@@ -182,7 +110,7 @@ class Following(TorchFunctionMode):
             return self._fire(trace, func, source, args, kwargs)
         path = self._activated.get(source)
         result = func(*args, **kwargs)
-        if path is not None and (func in _SAME or func in _SHAPES or func in _INDEXING):
+        if path is not None and (func in SAME or func in SHAPES or func in INDEXING):
             self._activated[result] = path
         if trace is not None and isinstance(result, Tensor):
             followed = _followed(trace, func, source, args, kwargs, result)
@@ -286,35 +214,20 @@ def _followed(
     trace: _Trace, func: Any, source: Tensor, args: tuple[Any, ...], kwargs: Any, result: Tensor
 ) -> _Trace | None:
     """Return where the channels lie after a function, or None where it is not followed."""
-    if func in _NORMS:
+    if func in NORMS:
         # Batch normalization treats the second axis as channels; anything else mixes units.
         return replace(trace, normalized=True) if trace.axis == min(1, source.ndim - 1) else None
-    if func in _SAME:
+    if func in SAME:
         return trace if result.shape == source.shape else None
-    if func not in _SHAPES or result.numel() != source.numel():
+    if func not in SHAPES or result.numel() != source.numel():
         return None
     labels = trace.labels
     if labels is None:
         assert trace.axis is not None
-        labels = _labels_along(trace.axis, source)
+        labels = labels_along(trace.axis, source)
     labels = func(labels, *args[1:], **{k: v for k, v in kwargs.items() if k != "input"})
-    axis = _axis_of(labels, trace.width)
+    axis = axis_of(labels, trace.width)
     return replace(trace, axis=axis, labels=None if axis is not None else labels)
-
-
-def _labels_along(axis: int, like: Tensor) -> Tensor:
-    shape = [1] * like.ndim
-    shape[axis] = like.shape[axis]
-    channels = torch.arange(like.shape[axis], dtype=torch.int32, device=like.device)
-    return channels.reshape(shape).expand(like.shape).contiguous()
-
-
-def _axis_of(labels: Tensor, width: int) -> int | None:
-    """Return the axis along which the labels count the channels, or None where there is none."""
-    for axis in range(labels.ndim):
-        if labels.shape[axis] == width and torch.equal(labels, _labels_along(axis, labels)):
-            return axis
-    return None
 
 
 def _units_last(tensor: Tensor, trace: _Trace) -> Tensor:

@@ -13,16 +13,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from whynet.core.outcome import NotApplicable
 from whynet.models.piecewise_linear import PiecewiseLinearGraph
-from whynet.models.piecewise_linear_boxes import Limits, half_spaces_at
+from whynet.models.piecewise_linear_box_walls import walls_at
+from whynet.models.piecewise_linear_boxes import Limits
 from whynet.models.piecewise_linear_local import LocalBend, local_maps
-from whynet.models.piecewise_linear_operations import Competitors
 from whynet.numerics.polytope_cells import PolytopeCells
 from whynet.numerics.polytopes import farthest_point, inscribed_ball
 
 _AT_ONCE = 2**22
 """Numbers of one operation on the centers of cells, for bounding memory."""
+
+_FLAT = 1e-12
+"""Share of the largest slope below which two competitors differ by a constant."""
 
 _SMALLER = 0.1
 """Share of its parent's ball below which a part gets the largest ball by a linear program."""
@@ -56,7 +58,7 @@ def cells_by_programs(
     high: np.ndarray,
     limits: Limits,
     thinnest: float,
-) -> PolytopeCells | NotApplicable:
+) -> PolytopeCells:
     """Cut a box into the cells of a network.
 
     Args:
@@ -68,8 +70,7 @@ def cells_by_programs(
 
     Returns:
         The cells, without vertices, neighbors or volumes, and with half-spaces that may be
-        redundant; `complete` false where it was interrupted or stopped; or the sentence that says
-        which operation is not followed.
+        redundant; `complete` false where it was interrupted or stopped.
 
     Cost: at most one linear program for each cell and each unit of the operation that cuts it, and
         two for each cell; about a millisecond each in a dozen of dimensions.
@@ -91,11 +92,8 @@ def cells_by_programs(
     complete = False
     try:
         for number, step in enumerate(graph.steps):
-            bends = step.operation.bends
-            if bends is None:
+            if step.operation.bends is None:
                 continue
-            if isinstance(bends, Competitors) and bends.count > 2:
-                return NotApplicable(f"{step.name}: maxima of more than two are not followed.")
             done: list[list[_Part]] = []
             try:
                 whole = _cut_by(graph, number, parts, done, limits, thinnest)
@@ -126,9 +124,13 @@ def _cut_by(
         some = parts[begin : begin + rows]
         bend = _bend_at(graph, some, number)
         for row, part in enumerate(some):
-            walls = _walls(bend, row, part)
             most = limits.cells - count + 1
-            pieces, whole = _divided(part, walls, limits, most, thinnest)
+            if bend.competing:
+                units = _rivals(bend, row, part)
+                pieces, whole = _divided_by_winners(part, units, limits, most, thinnest)
+            else:
+                walls = _walls(bend, row, part)
+                pieces, whole = _divided(part, walls, limits, most, thinnest)
             done.append(pieces)
             count += len(pieces) - 1
             if not whole:
@@ -146,9 +148,6 @@ def _walls(bend: LocalBend, row: int, part: _Part) -> list[_Wall]:
     """Return the units that are not constant on a part."""
     slopes, values = bend.gradients[row].T.numpy(), bend.values[row].numpy()
     units = bend.pattern.shape[1]
-    if bend.competing:
-        slopes = slopes.reshape(units, -1, slopes.shape[1]).sum(1)
-        values = values.reshape(units, -1).sum(1)
     lengths = np.linalg.norm(slopes, axis=1)
     kept = np.flatnonzero(lengths > 1e-12 * lengths.max(initial=0))
     normals = slopes[kept] / lengths[kept, None]
@@ -182,6 +181,97 @@ def _divided(
         if len(pieces) > most:
             return pieces, False
     return pieces, True
+
+
+@dataclass(frozen=True)
+class _Rivals:
+    """The competitors of one unit: normals @ x + shifts, up to a function that all share."""
+
+    normals: np.ndarray
+    shifts: np.ndarray
+    step: int
+    unit: int
+
+    def lead(self, one: int, two: int) -> _Wall | float:
+        """Return where two of them are equal, above zero where `one` is larger, or their gap."""
+        slope = self.normals[one] - self.normals[two]
+        shift = float(self.shifts[one] - self.shifts[two])
+        length = float(np.linalg.norm(slope))
+        if length <= _FLAT * float(np.abs(self.normals).max(initial=0.0)):
+            return shift
+        return _Wall(slope / length, shift / length, (self.step, self.unit, max(one, two)))
+
+
+def _rivals(bend: LocalBend, row: int, part: _Part) -> list[_Rivals]:
+    """Return the competitors of all units on a part."""
+    units = bend.pattern.shape[1]
+    # How far the winner at the center is above each, so that these are the functions negated.
+    normals = -bend.gradients[row].T.numpy().reshape(units, -1, len(part.center))
+    shifts = -bend.values[row].numpy().reshape(units, -1) - normals @ part.center
+    return [_Rivals(normals[unit], shifts[unit], bend.step, unit) for unit in range(units)]
+
+
+def _divided_by_winners(
+    part: _Part, units: list[_Rivals], limits: Limits, most: int, thinnest: float
+) -> tuple[list[_Part], bool]:
+    """Return the parts on which every unit has one winner, and whether by all units."""
+    active = [rivals for rivals in units if len(_won(part, rivals, thinnest)) > 1]
+    pieces = [part]
+    for rivals in active:
+        finer: list[_Part] = []
+        for number, piece in enumerate(pieces):
+            if limits.out_of_time:
+                return [*finer, *pieces[number:]], False
+            finer += _won(piece, rivals, thinnest)
+        pieces = finer
+        if len(pieces) > most:
+            return pieces, False
+    return pieces, True
+
+
+def _won(part: _Part, rivals: _Rivals, thinnest: float) -> list[_Part]:
+    """Return the parts that the competitors of one unit win, by a tournament."""
+    winners: dict[int, list[_Part]] = {0: [part]}
+    for rival in range(1, len(rivals.shifts)):
+        after: dict[int, list[_Part]] = {}
+        for holder, pieces in winners.items():
+            lead = rivals.lead(holder, rival)
+            for piece in pieces:
+                for winner, share in _shared(piece, lead, holder, rival, thinnest):
+                    after.setdefault(winner, []).append(share)
+        winners = after
+    if len(winners) == 1:
+        return [part]
+    return [_united(part, rivals, *one) for one in winners.items()]
+
+
+def _shared(
+    piece: _Part, lead: _Wall | float, holder: int, rival: int, thinnest: float
+) -> list[tuple[int, _Part]]:
+    """Return what of a piece the holder keeps, and what the rival takes."""
+    if not isinstance(lead, _Wall):
+        return [(holder if lead >= 0 else rival, piece)]
+    cut, seen = _cuts(piece, lead, thinnest)
+    wider = replace(piece, points=np.vstack([piece.points, seen]))
+    if cut:
+        return list(zip((holder, rival), _halves(wider, lead, thinnest), strict=True))
+    ahead = float(lead.normal @ piece.center + lead.shift)
+    return [(holder if ahead >= 0 else rival, wider)]
+
+
+def _united(part: _Part, rivals: _Rivals, winner: int, pieces: list[_Part]) -> _Part:
+    """Return what a competitor wins of a part: all pieces where it does, which are convex."""
+    leads = [rivals.lead(winner, k) for k in range(len(rivals.shifts)) if k != winner]
+    walls = [lead for lead in leads if isinstance(lead, _Wall)]
+    widest = max(pieces, key=lambda piece: piece.radius)
+    return _Part(
+        np.vstack([part.normals, *(-wall.normal for wall in walls)]),
+        np.concatenate([part.limits, [wall.shift for wall in walls]]),
+        np.vstack([part.walls, *(wall.name for wall in walls)]),
+        widest.center,
+        widest.radius,
+        np.vstack([piece.points for piece in pieces]),
+    )
 
 
 def _cuts(part: _Part, wall: _Wall, thinnest: float) -> tuple[bool, np.ndarray]:
@@ -256,7 +346,8 @@ def _finished(
     offsets = np.concatenate([[0], np.cumsum([len(part.limits) for part in parts])])
     centers = np.stack([part.center for part in parts])
     walls = np.vstack([part.walls for part in parts])
-    _, _, maps = half_spaces_at(graph, centers, walls, offsets, np.stack([low, high]))
+    # Walls are known; of the network at the centers the maps alone are needed.
+    maps = walls_at(graph, centers, walls[:0], 0 * offsets, np.stack([low, high])).maps
     return PolytopeCells(
         offsets,
         np.vstack([part.normals for part in parts]),

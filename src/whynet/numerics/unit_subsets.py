@@ -54,21 +54,41 @@ def pivots(moment: np.ndarray) -> np.ndarray:
         `[units]` indices, the first k being the choice of k units. Cost: order `units^3 / 3`.
 
     """
+    return _factored(moment, 1e-13)[0]
+
+
+def dependent(moment: np.ndarray, tolerance: float) -> np.ndarray:
+    """Return the units of which the others, chosen by pivots, leave less than a tolerance.
+
+    Args:
+        moment: `[units, units]`, positive semidefinite.
+        tolerance: of the largest mean square.
+
+    Returns:
+        Their indices. Cost: order `units^2` for each that is not among them.
+
+    """
+    order, rank = _factored(moment, tolerance)
+    return np.asarray(order[rank:])
+
+
+def _factored(moment: np.ndarray, tolerance: float) -> tuple[np.ndarray, int]:
+    """Return units in the order of their pivots, and how many pivots are above the tolerance."""
     units = len(moment)
     order, left = np.arange(units), np.diag(moment).astype(float).copy()
     factor = np.zeros((units, units))
-    floor = 1e-13 * max(float(left.max(initial=0.0)), 1e-300)
+    floor = tolerance * max(float(left.max(initial=0.0)), 1e-300)
     for k in range(units):
         best = k + int(np.argmax(left[order[k:]]))
         order[[k, best]] = order[[best, k]]
         pivot, rest = order[k], order[k + 1 :]
         if left[pivot] <= floor:
-            break
+            return order, k
         root = np.sqrt(left[pivot])
         column = moment[rest, pivot] - factor[rest, :k] @ factor[pivot, :k]
         factor[pivot, k], factor[rest, k] = root, column / root
         left[rest] -= factor[rest, k] ** 2
-    return order
+    return order, units
 
 
 def refit(layer: Layer, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy import stats
 
 from whynet.core.estimate import Estimate
+from whynet.numerics.intervals import half_widths
 
 
 def scores(figure: Figure, rows: Sequence[tuple[str, Estimate, str]], label: str) -> None:
@@ -93,7 +93,7 @@ def predicted_points(
     """
     axes = figure.subplots()
     for name, values in points.items():
-        half = stats.t.ppf(0.975, values.shape[1] - 1) * stats.sem(values, axis=1)
+        half = half_widths(values, 1)
         (drawn, *_) = axes.errorbar(sizes, values.mean(1), half, fmt="o", markersize=4, label=name)
         axes.plot(sizes, lines[name], "--_", markersize=14, color=drawn.get_color())
     axes.set_xscale("log")

@@ -218,8 +218,6 @@ def cells_in_box(
         thinnest = _THIN * float((flat[1] - flat[0]).max())
         search = cells_by_vertices if len(flat[0]) <= _BY_VERTICES else cells_by_programs
         cells = search(graph, flat[0], flat[1], Limits(max_cells, until), thinnest)
-    if isinstance(cells, NotApplicable):
-        return cells
     steps = tuple(step.name for step in graph.steps)
     return BoxRegions(box[0], box[1], cells, steps, tuple(graph.output_shape), graph)
 

@@ -1,0 +1,245 @@
+"""Fewer units at a stated error: which ones go, and the next layers refitted to what they said."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from whynet.concepts.condensation.homogeneous_units import homogeneous_units, write_rows
+from whynet.concepts.condensation.refitting import (
+    Batches,
+    Moments,
+    Original,
+    Run,
+    moments_of,
+    record,
+    refit,
+    solve,
+)
+from whynet.models.channel_flow import channel_groups
+from whynet.models.channel_nodes import Group, Layer, Normalized
+from whynet.models.layer_calls import MOST_FEATURES, weight_rows
+from whynet.models.output_sensitivity import output_metrics
+from whynet.models.resizing import cut, held_state
+from whynet.numerics.directions import normalized
+from whynet.numerics.unit_elimination import Elimination, Reading, eliminate
+
+MOST_UNITS: Final = 4_096
+"""Channels of a group above which only exact moves are made."""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What a network is made smaller for.
+
+    Attributes:
+        module: the network after all exact moves, float64, in evaluation mode; not changed.
+        batches: makes an iterator over batches of inputs.
+        run: calls a network on a batch of inputs.
+        example: a small batch, with which channels are followed.
+
+    """
+
+    module: nn.Module
+    batches: Batches
+    run: Run
+    example: Any
+
+    def groups(self, module: nn.Module) -> tuple[Group, ...]:
+        """Return the groups of channels of a network of this form."""
+        return channel_groups(module, lambda: self.run(module, self.example))
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What choosing units needs, gathered once.
+
+    Attributes:
+        task: the network and its data.
+        original: what its layers return on the data.
+        groups: its groups of channels.
+        eliminations: index of a group to the order in which its units go; of the others only
+            exact moves are made, for the reason in `left`.
+        left: index of a group to why it is left alone, a clause.
+        similar: index of a group to the cosines of its units' activations, `[width, width]`.
+
+    """
+
+    task: Task
+    original: Original
+    groups: tuple[Group, ...]
+    eliminations: Mapping[int, Elimination]
+    left: Mapping[int, str]
+    similar: Mapping[int, Tensor]
+
+
+def prepare(task: Task) -> Prepared:
+    """Order the units of every group by the error that removing them causes in the outputs.
+
+    Cost: three passes over the data, products of order rows times features squared a layer, and
+    the eliminations. Memory: what the layers return on all data.
+    """
+    groups = task.groups(task.module)
+    left = {i: group.refusal for i, group in enumerate(groups) if group.refusal is not None}
+    state = held_state(task.module)
+    for index, group in enumerate(groups):
+        sizes = [weight_rows(r, state[r.weight]).shape[1] for r in group.readers]
+        if index not in left and (group.width > MOST_UNITS or max(sizes) > MOST_FEATURES):
+            left[index] = f"a layer that reads them has more than {MOST_FEATURES} inputs"
+    free = [group for index, group in enumerate(groups) if index not in left]
+    names = [reader.weight for group in free for reader in group.readers]
+    original = record(task.module, names, task.batches, task.run)
+    moments = moments_of(task.module, original, names, task.batches, task.run)
+    metrics = output_metrics(task.module, names, task.batches, task.run)
+    made: dict[int, Elimination] = {}
+    similar: dict[int, Tensor] = {}
+    for index, group in enumerate(groups):
+        if index in left:
+            continue
+        if not all(reader.weight in moments for reader in group.readers):
+            left[index] = "a layer that reads them is no plain linear map or convolution"
+            continue
+        readings = []
+        for reader in group.readers:
+            _, _, second, _ = moments[reader.weight].centered(reader.bias is not None)
+            weight, _ = solve(moments[reader.weight], reader.bias is not None)
+            metric = metrics.get(reader.weight)
+            width = len(weight)
+            square = np.eye(width) if metric is None else metric.cpu().numpy()
+            readings.append(Reading(second, weight.numpy(), square, _units(reader, second)))
+        made[index] = eliminate(readings, group.width)
+        similar[index] = _cosines(moments[group.readers[0].weight], readings[0], group.width)
+    return Prepared(task, original, groups, made, left, similar)
+
+
+def _cosines(moments: Moments, reading: Reading, width: int) -> Tensor:
+    """Return the cosines of what is read of each unit, summed over its features."""
+    order = np.argsort(reading.units, kind="stable").reshape(width, -1)
+    second = moments.second.numpy() / moments.rows
+    products = sum(second[np.ix_(place, place)] for place in order.T)
+    return torch.as_tensor(normalized(np.asarray(products)))
+
+
+def _units(reader: Layer, second: np.ndarray) -> np.ndarray:
+    """Return the channel of every feature of a reader."""
+    assert reader.source is not None
+    labels = reader.source.columns.numpy()
+    return np.repeat(labels, len(second) // len(labels))
+
+
+def assemble(
+    prepared: Prepared,
+    kept: Mapping[int, np.ndarray],
+    *,
+    merge: float | None = None,
+    fit: bool = True,
+) -> nn.Module:
+    """Return a network in which groups keep some units and every reader is refitted.
+
+    Args:
+        prepared: as `prepare` returned it.
+        kept: index of a group to the units that stay, ascending; other groups stay as they are.
+        merge: a cosine: a unit that stays takes on the mean direction of the units that are most
+            similar to it and above this cosine (homogeneous activations), weighted by what they
+            contribute; None: it stays as it is.
+        fit: whether readers are refitted; otherwise they read what is left as it is.
+
+    Cost: one pass over the data for each reader of a group that lost units.
+    """
+    task = prepared.task
+    module = copy.deepcopy(task.module)
+    touched: set[str] = set()
+    outputs: dict[str, Tensor] = {}
+    changed = {i: units for i, units in kept.items() if len(units) < prepared.groups[i].width}
+    for index in changed:
+        touched |= {reader.weight for reader in prepared.groups[index].readers}
+    for index, units in changed.items():
+        group, places = prepared.groups[index], torch.as_tensor(np.asarray(units))
+        chosen = torch.eye(group.width, dtype=torch.float64)[places]
+        if merge is not None:
+            chosen = _merge_directions(prepared, module, index, places, touched, chosen, merge)
+        outputs |= {producer.weight: chosen for producer in group.producers}
+    for index, units in changed.items():
+        group = prepared.groups[index]
+        stays = torch.zeros(group.width, dtype=torch.bool)
+        stays[torch.as_tensor(np.asarray(units))] = True
+        cut(module, group, stays)
+    if fit and touched:
+        order = [layer for group in task.groups(module) for layer in group.readers]
+        layers = [layer for layer in _in_call_order(prepared, order) if layer.weight in touched]
+        refit(module, layers, prepared.original, task.batches, task.run, outputs)
+    return module
+
+
+def _merge_directions(
+    prepared: Prepared,
+    module: nn.Module,
+    index: int,
+    kept: Tensor,
+    touched: Set[str],
+    chosen: Tensor,
+    least: float,
+) -> Tensor:
+    """Give every unit that stays the sum of the incoming weights of its like.
+
+    A unit goes to the one it is most similar to on the data. The part of its outgoing weights
+    along those of its cluster says how much of it is added; where all are active together, the
+    sum is what they say along that direction.
+
+    Returns:
+        `[kept, width]`, the units as combinations of those before; `chosen` where none are made.
+
+    """
+    group = prepared.groups[index]
+    units = homogeneous_units(prepared.task.module, group, maxima=True)
+    if units is None:
+        return chosen
+    if isinstance(units.node, Normalized) and group.producers[0].weight in touched:
+        return chosen  # its layer is refitted to what it returned before normalization
+    cosine, leader = prepared.similar[index][:, kept].max(1)
+    length = units.rows.norm(dim=1)
+    shape = (len(kept), units.outgoing.shape[1])
+    along = units.outgoing.new_zeros(shape).index_add_(0, leader, units.outgoing * length[:, None])
+    along = along / along.norm(dim=1, keepdim=True).clamp_min(1e-300)
+    part = torch.where(cosine >= least, (units.outgoing * along[leader]).sum(1), 0.0)
+    mixed = torch.zeros_like(chosen)
+    mixed[leader, torch.arange(group.width)] = part
+    rows = mixed @ units.rows
+    # Of the length of the unit before: outgoing weights are refitted in any case.
+    size = rows.norm(dim=1, keepdim=True)
+    factor = torch.where(size > 0, length[kept][:, None] / size.clamp_min(1e-300), 0.0)
+    write_rows(module, units.node, kept, rows * factor)
+    return mixed * factor
+
+
+def _in_call_order(prepared: Prepared, layers: Sequence[Layer]) -> list[Layer]:
+    """Sort layers in the order in which the network calls them."""
+    names = [name for name, _ in prepared.task.module.named_parameters()]
+    calls = {name: place for place, name in enumerate(prepared.original.returned)}
+    return sorted(layers, key=lambda layer: calls.get(layer.weight, len(names)))
+
+
+def relative_error(prepared: Prepared, module: nn.Module) -> tuple[float, float]:
+    """Return the largest and the root mean square difference of outputs on the data.
+
+    Relative to the largest and the root mean square output of the network before.
+    """
+    worst = square = size = total = 0.0
+    with torch.no_grad():
+        for before, inputs in zip(prepared.original.outputs, prepared.task.batches(), strict=True):
+            gap = prepared.task.run(module, inputs) - before
+            worst, size = max(worst, float(gap.abs().max())), max(size, float(before.abs().max()))
+            square += float(gap.square().sum())
+            total += float(before.square().sum())
+    return worst / max(size, 1e-300), (square / max(total, 1e-300)) ** 0.5
+
+
+def kept_at(prepared: Prepared, level: float) -> dict[int, np.ndarray]:
+    """Return the units every group keeps where each may cost a mean square error of `level`."""
+    return {i: elimination.kept_below(level) for i, elimination in prepared.eliminations.items()}

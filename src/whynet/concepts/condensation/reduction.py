@@ -1,0 +1,369 @@
+"""A network made smaller: exact moves first, then fewer units up to a tolerance."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from whynet.concepts.condensation.approximate import (
+    Prepared,
+    Task,
+    assemble,
+    kept_at,
+    prepare,
+    relative_error,
+)
+from whynet.concepts.condensation.exact_reduction import reduce_exactly
+from whynet.concepts.condensation.homogeneous_units import homogeneous_units
+from whynet.concepts.condensation.workplace import ROUND_OFF, Move, Workplace
+from whynet.core.errors import InputError
+from whynet.models.channel_nodes import Group
+from whynet.models.features import bounded
+from whynet.models.network_checks import select_output
+from whynet.models.preservation import preserved
+from whynet.models.subject import Subject
+
+MOST_EXAMPLES: Final = 10_000
+"""Training examples that units are chosen and layers refitted on; of more, a seeded subset."""
+
+MERGES: Final = (None, 0.0, 0.9)
+"""Ways of carrying on with the units that stay, see `assemble`; the best of them is taken."""
+
+CURVE: Final = tuple(10 ** (-j / 3) for j in range(9, 0, -1))
+"""Root mean square errors, relative, that the curve aims at."""
+
+_HALVINGS: Final = 6
+
+
+@dataclass(frozen=True)
+class Point:
+    """A network on the curve of size against error.
+
+    Attributes:
+        widths: channels of every layer that may lose some, in the order of `Condensed.layers`.
+        parameters: numbers of the network.
+        largest: largest difference of an output on the training data over the largest output.
+        root_mean_square: the same of root mean squares.
+        merge: how the units that stay carry on, see `assemble`.
+
+    """
+
+    widths: tuple[int, ...]
+    parameters: int
+    largest: float
+    root_mean_square: float
+    merge: float | None
+
+
+@dataclass(frozen=True)
+class LayerChange:
+    """What happened to one group of channels.
+
+    Attributes:
+        path: the layer that makes them (foreign text).
+        before: channels of the network as it came.
+        exactly: after all exact moves.
+        after: of the network returned.
+        reason: why they were left alone, a clause, or None.
+
+    """
+
+    path: str
+    before: int
+    exactly: int
+    after: int
+    reason: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class Condensed:
+    """A network that was made smaller, and what it costs.
+
+    Attributes:
+        subject: the network as it came, with its data.
+        module: the smaller network: same architecture, smaller widths, same precision; a copy of
+            the network where it does not reduce.
+        moves: exact moves that were made.
+        layers: what happened to every group of channels.
+        curve: size against error, without training, from large to small; the first point is what
+            exact moves alone leave.
+        chosen: the point of `module`.
+        tolerance: largest relative difference allowed on the training data.
+        reason: why nothing was removed, a sentence; empty where something was.
+        kept: layer to the channels whose places those of `module` have in the network as it came,
+            ascending; a merged channel stands in the place of one of those it came from.
+
+    """
+
+    subject: Subject
+    module: nn.Module
+    moves: tuple[Move, ...]
+    layers: tuple[LayerChange, ...]
+    curve: tuple[Point, ...]
+    chosen: Point
+    tolerance: float
+    reason: str
+    kept: dict[str, tuple[int, ...]]
+
+    @property
+    def reduced(self) -> bool:
+        """Whether anything was removed."""
+        return not self.reason
+
+    def smaller(self) -> Subject:
+        """Return the smaller network as a subject, with the same data."""
+        return self.subject.alone(self.module)
+
+
+def condense(
+    subject: Subject,
+    *,
+    tolerance: float = 1e-3,
+    exact_only: bool = False,
+    units: int | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Condensed:
+    """Return a smaller network that computes the same function up to a tolerance.
+
+    Exact moves first (see `exact_reduction`): they hold for all inputs. Then units go in the
+    order of the error they cause in the outputs, by least squares on the training data, and the
+    layers that read them are refitted to what they returned before; nothing is trained.
+
+    Args:
+        subject: network, loss and training data; never changed.
+        tolerance: largest difference of an output on the training data over the largest output.
+        exact_only: whether to stop after the exact moves; these need no more than two examples.
+        units: go on to the point of the curve with at most so many units in all layers that may
+            lose some, whatever the error; the caller sees it in `chosen`.
+        progress: told what is being done.
+
+    Raises:
+        InputError: no training data, or a tolerance or a number of units out of range.
+
+    Cost: one pass over the training data for each layer and point of the curve, in float64; for
+    a layer of n inputs order `n^3`. Memory: what the layers return on the data.
+
+    """
+    _check(tolerance, units)
+    say = progress or (lambda words: None)
+    with preserved(), torch.no_grad():
+        place, task = _opened(subject)
+        before = place.groups()
+        say("exact moves")
+        moves, groups = reduce_exactly(place)
+        names = {group.path: group for group in groups}
+        prepared: Prepared | None = None
+        if not exact_only and any(group.refusal is None for group in groups):
+            say("ordering units")
+            prepared = prepare(task)
+        search = _Search(task, prepared, subject, tolerance, say)
+        chosen, module = search.run(units)
+        final = {group.path: group.width for group in task.groups(module)}
+        layers = tuple(
+            LayerChange(
+                group.path,
+                group.width,
+                names[group.path].width,
+                final[group.path],
+                group.refusal or search.left(group.path),
+            )
+            for group in before
+        )
+        reason = _reason(layers, search, tolerance) if not _any(layers) else ""
+        small = _in_kind(module, subject) if not reason else copy.deepcopy(subject.module)
+        kept = _kept_places(before, place, search, chosen) if not reason else {}
+    return Condensed(subject, small, moves, layers, search.curve(), chosen, tolerance, reason, kept)
+
+
+def _check(tolerance: float, units: int | None) -> None:
+    if not 0 <= tolerance < 1:
+        raise InputError("tolerance", repr(tolerance), "a number from 0 to below 1")
+    if units is not None and units < 1:
+        raise InputError("units", repr(units), "a whole number of at least 1")
+
+
+def _opened(subject: Subject) -> tuple[Workplace, Task]:
+    """Copy the network to float64 and bind its training data."""
+    wide = subject.in_precision(torch.float64)
+    module = copy.deepcopy(wide.module).eval()
+    data = bounded(wide.examples("train"), MOST_EXAMPLES, "condense")
+
+    def batches() -> Iterator[Any]:
+        for inputs, _ in data.batches(wide.batch_size, device=wide.device, dtype=wide.dtype):
+            yield inputs
+
+    def run(network: nn.Module, inputs: Any) -> Tensor:
+        if isinstance(inputs, dict):
+            return select_output(network(**inputs), subject.output)
+        given = inputs if isinstance(inputs, tuple) else (inputs,)
+        return select_output(network(*given), subject.output)
+
+    example, _ = data.take(range(min(2, data.count)), device=wide.device, dtype=wide.dtype)
+    kept_in = min(
+        (p.dtype for p in subject.module.parameters() if p.dtype in ROUND_OFF),
+        key=lambda dtype: -ROUND_OFF[dtype],
+        default=torch.float32,
+    )
+    place = Workplace(module, lambda: run(module, example), ROUND_OFF[kept_in])
+    return place, Task(module, batches, run, example)
+
+
+class _Search:
+    """Looks for the smallest network within a tolerance, and keeps every one it tried."""
+
+    def __init__(
+        self,
+        task: Task,
+        prepared: Prepared | None,
+        subject: Subject,
+        tolerance: float,
+        say: Callable[[str], None],
+    ) -> None:
+        self.task, self.prepared, self.tolerance, self.say = task, prepared, tolerance, say
+        self.paths = [group.path for group in task.groups(task.module)]
+        self.first = self._point(task.module, 0.0, 0.0, None)
+        self.tried: list[tuple[Point, float]] = []
+        groups = [] if prepared is None else [prepared.groups[i] for i in prepared.eliminations]
+        self.mergeable = any(homogeneous_units(task.module, g, maxima=True) for g in groups)
+
+    def left(self, path: str) -> str | None:
+        """Say why a group was left alone by the approximate moves."""
+        if self.prepared is None:
+            return None
+        return self.prepared.left.get(self.paths.index(path))
+
+    def curve(self) -> tuple[Point, ...]:
+        """Return the best network of each size."""
+        best: list[Point] = [self.first]
+        for point in sorted((p for p, _ in self.tried), key=lambda p: (p.largest, p.parameters)):
+            if point.parameters < best[-1].parameters:
+                best.append(point)
+        return tuple(best)
+
+    def run(self, units: int | None) -> tuple[Point, nn.Module]:
+        """Try levels from fine to coarse, then halve the gap around the tolerance."""
+        if self.prepared is None:
+            return self.first, self.task.module
+        outputs = torch.cat([o.reshape(len(o), -1) for o in self.prepared.original.outputs])
+        self.scale = float(outputs.square().sum(1).mean())
+        levels = sorted({*CURVE, self.tolerance}) if self.tolerance > 0 else []
+        for level in levels:
+            self._try(level)
+        if units is not None:
+            return self._with_units(units)
+        inside = [lv for p, lv in self.tried if p.largest <= self.tolerance]
+        low = max(inside, default=min(levels, default=0.0) / 30)
+        high = min([lv for _, lv in self.tried if lv > low], default=low)
+        for _ in range(_HALVINGS if high > low > 0 else 0):
+            middle = (low * high) ** 0.5
+            fine = any(p.largest <= self.tolerance for p in self._try(middle))
+            low, high = (middle, high) if fine else (low, middle)
+        return self._best(self.tolerance)
+
+    def kept(self, point: Point) -> dict[str, np.ndarray]:
+        """Return the channels of the exactly reduced network that a point keeps, by layer."""
+        level = next((level for tried, level in self.tried if tried is point), None)
+        if level is None:
+            return {}
+        return {self.paths[index]: units for index, units in self._kept(level).items()}
+
+    def _best(self, tolerance: float) -> tuple[Point, nn.Module]:
+        fitting = [(p, level) for p, level in self.tried if p.largest <= tolerance]
+        point, level = min(
+            fitting, key=lambda e: (e[0].parameters, e[0].largest), default=(None, 0)
+        )
+        if point is None or point.parameters >= self.first.parameters:
+            return self.first, self.task.module
+        return point, self._network(level, point.merge)
+
+    def _with_units(self, units: int) -> tuple[Point, nn.Module]:
+        level = self.tolerance or min(CURVE)
+        free = [i for i, path in enumerate(self.paths) if self.left(path) is None]
+        if units < len(free):
+            raise InputError("units", str(units), f"at least {len(free)}, one in each layer")
+        while True:
+            found = [p for p in self._try(level) if sum(p.widths[i] for i in free) <= units]
+            if found:
+                point = min(found, key=lambda p: p.largest)
+                return point, self._network(level, point.merge)
+            level *= 1.15
+
+    def _try(self, level: float) -> list[Point]:
+        assert self.prepared is not None
+        self.say(f"at an error of about {level:.1e}")
+        kept = self._kept(level)
+        points = []
+        for merge in MERGES if self.mergeable else (None,):
+            module = assemble(self.prepared, kept, merge=merge)
+            points.append(self._point(module, *relative_error(self.prepared, module), merge))
+        self.tried += [(point, level) for point in points]
+        return points
+
+    def _kept(self, level: float) -> dict[int, np.ndarray]:
+        assert self.prepared is not None
+        return kept_at(self.prepared, level**2 * self.scale)
+
+    def _network(self, level: float, merge: float | None) -> nn.Module:
+        assert self.prepared is not None
+        return assemble(self.prepared, self._kept(level), merge=merge)
+
+    def _point(
+        self, module: nn.Module, largest: float, square: float, merge: float | None
+    ) -> Point:
+        widths = tuple(group.width for group in self.task.groups(module))
+        count = sum(parameter.numel() for parameter in module.parameters())
+        return Point(widths, count, largest, square, merge)
+
+
+def _kept_places(
+    groups: tuple[Group, ...], place: Workplace, search: _Search, chosen: Point
+) -> dict[str, tuple[int, ...]]:
+    """Return, for every layer that lost channels, those of the network as it came that are left."""
+    found, later = {}, search.kept(chosen)
+    for group in groups:
+        origin = place.origins.get(group.path, torch.arange(group.width)).numpy()
+        origin = origin[later[group.path]] if group.path in later else origin
+        if len(origin) < group.width:
+            found[group.path] = tuple(int(unit) for unit in origin)
+    return found
+
+
+def _any(layers: tuple[LayerChange, ...]) -> bool:
+    return any(layer.after < layer.before for layer in layers)
+
+
+def _reason(layers: tuple[LayerChange, ...], search: _Search, tolerance: float) -> str:
+    free = [layer for layer in layers if layer.reason is None]
+    if not layers:
+        return "No layer with weights of its own was found in it."
+    if not free:
+        first = layers[0]
+        return f"No layer may lose channels; those of `{first.path}` stay, since {first.reason}."
+    steps = [p for p, _ in search.tried if p.parameters < search.first.parameters]
+    if not steps:
+        return "No channel is constant, ignored or a multiple of another."
+    nearest = min(steps, key=lambda p: p.largest)
+    gone = sum(search.first.widths) - sum(nearest.widths)
+    return (
+        f"Within {tolerance:g} no unit can go: the best smaller network tried, with {gone} units "
+        f"fewer, changes an output by {nearest.largest:.2g} of the largest."
+    )
+
+
+def _in_kind(module: nn.Module, subject: Subject) -> nn.Module:
+    """Return the network in the precision and with the gradient flags of the one that came."""
+    dtypes = {name: tensor.dtype for name, tensor in subject.module.state_dict().items()}
+    flags = {name: p.requires_grad for name, p in subject.module.named_parameters()}
+    fresh = copy.deepcopy(module)
+    for name, parameter in fresh.named_parameters():
+        parameter.data = parameter.data.to(dtypes[name])
+        parameter.requires_grad_(flags.get(name, True))
+    for name, buffer in fresh.named_buffers():
+        buffer.data = buffer.data.to(dtypes.get(name, buffer.dtype))
+    return fresh

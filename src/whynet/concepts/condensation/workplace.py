@@ -1,0 +1,100 @@
+"""A network that is being made smaller, and what every move needs to change it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from whynet.models.channel_flow import channel_groups, reads_of
+from whynet.models.channel_nodes import Group, Layer, Node
+from whynet.models.channel_values import Channels, Evaluation
+from whynet.models.resizing import columns_of, cut, held_state, set_tensor
+
+ROUND_OFF: Final = {torch.float64: 2.0**-44, torch.float32: 2.0**-18}
+"""Relative difference of weights that counts as round-off, by the precision they are kept in."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """What was done to one group of channels.
+
+    Attributes:
+        name: `ignored`, `constant`, `proportional` or `linear path`.
+        path: the layer that makes the channels (foreign text).
+        removed: how many channels went.
+
+    """
+
+    name: str
+    path: str
+    removed: int
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """A network that is being made smaller.
+
+    Attributes:
+        module: changed in place, in evaluation mode.
+        run: calls the network on a small batch.
+        round_off: relative difference of weights that counts as none.
+        origins: layer to the channels of the network as it came that are left, where some went.
+
+    """
+
+    module: nn.Module
+    run: Callable[[], Any]
+    round_off: float
+    origins: dict[str, Tensor] = field(default_factory=dict)
+
+    def groups(self) -> tuple[Group, ...]:
+        """Return the groups of channels as they are now."""
+        return channel_groups(self.module, self.run)
+
+    def evaluation(self) -> Evaluation:
+        """Return an evaluation of nodes with the weights as they are now."""
+        return Evaluation(held_state(self.module), self.round_off)
+
+
+def outgoing_of(module: nn.Module, reader: Layer, width: int) -> Tensor:
+    """Return `[channels, outputs, positions]`, what a layer reads each channel with; a copy."""
+    weight = held_state(module)[reader.weight].detach()
+    weight = weight.T if reader.kind == "transposed" else weight
+    flat = weight.reshape(len(weight), weight.shape[1], -1)
+    columns = columns_of(reader, width)
+    return flat[:, columns].movedim(1, 0).flatten(2).clone()
+
+
+def set_outgoing(module: nn.Module, reader: Layer, width: int, outgoing: Tensor) -> None:
+    """Write what `outgoing_of` returned back into the layer."""
+    weight = held_state(module)[reader.weight].detach().clone()
+    turned = weight.T if reader.kind == "transposed" else weight
+    flat = turned.reshape(len(turned), turned.shape[1], -1)
+    columns = columns_of(reader, width)
+    shape = (width, len(turned), columns.shape[1], flat.shape[2])
+    flat[:, columns] = outgoing.reshape(shape).movedim(0, 1)
+    fresh = flat.reshape(turned.shape)
+    set_tensor(module, reader.weight, fresh.T if reader.kind == "transposed" else fresh)
+
+
+def values_of(place: Workplace, group: Group) -> dict[Node, Channels]:
+    """Return what the channels of a group are at every node at which they are read."""
+    evaluation = place.evaluation()
+    return {node: evaluation.channels(node) for node in reads_of(group)}
+
+
+def remove(place: Workplace, group: Group, gone: Tensor) -> int:
+    """Remove channels; returns how many went."""
+    if bool(gone.all()):  # much refuses a layer of no channels
+        gone = gone.clone()
+        gone[0] = False
+    removed = int(gone.sum())
+    if removed:
+        cut(place.module, group, ~gone)
+        before = place.origins.get(group.path, torch.arange(group.width))
+        place.origins[group.path] = before[~gone]
+    return removed

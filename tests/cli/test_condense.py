@@ -1,0 +1,103 @@
+"""`whynet condense` writes a smaller network that `whynet verify` recomputes, or refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from whynet.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("condensed")
+    out = str(folder / "small.safetensors")
+    words = ["condense", "breast-cancer-mlp", "--tolerance", "0.02", "--points", "10"]
+    assert main([*words, "--out", out, "--quiet"]) == 0
+    return folder
+
+
+def test_three_files_are_written_and_stand(
+    written: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = sorted(path.name for path in written.iterdir())
+    assert names == ["small.certificate.json", "small.html", "small.safetensors"]
+    assert main(["verify", str(written / "small.certificate.json"), "--json"]) == 0
+    parts = json.loads(capsys.readouterr().out)
+    assert {part["name"] for part in parts} == {"size", "exact", "errors", "scores", "balls"}
+    page = (written / "small.html").read_text(encoding="utf-8")
+    assert "<script" not in page and "://" not in page.replace("http://www.w3.org/", "")
+    assert "breast-cancer-mlp" in page and "Proven" in page
+
+
+def test_a_number_that_was_changed_is_found(written: Path, tmp_path: Path) -> None:
+    content = json.loads((written / "small.certificate.json").read_text())
+    content["certificate"]["balls"]["proven"] *= 0.9
+    (tmp_path / "small.certificate.json").write_text(json.dumps(content))
+    weights = (written / "small.safetensors").read_bytes()
+    (tmp_path / "small.safetensors").write_bytes(weights)
+    assert main(["verify", str(tmp_path / "small.certificate.json"), "--quiet"]) == 1
+    (tmp_path / "small.safetensors").write_bytes(weights[:-4] + b"\x00\x00\x80\x3f")
+    assert main(["verify", str(tmp_path / "small.certificate.json"), "--quiet"]) == 4
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": "another"},
+        {"schema_version": "2.0"},
+        {"kept": {"0": ["a"]}},
+        {"kept": {"0": [3, 2]}},
+        {"request": {"target": "breast-cancer-mlp", "surprise": 1}},
+        {"weights": {"file": "../small.safetensors", "sha256": ""}},
+        {"settings": {"norm": "linf"}},
+    ],
+    ids=str,
+)
+def test_a_damaged_certificate_is_called_damaged(
+    written: Path, tmp_path: Path, change: dict[str, object]
+) -> None:
+    content = json.loads((written / "small.certificate.json").read_text()) | change
+    (tmp_path / "small.certificate.json").write_text(json.dumps(content))
+    (tmp_path / "small.safetensors").write_bytes((written / "small.safetensors").read_bytes())
+    assert main(["verify", str(tmp_path / "small.certificate.json"), "--quiet"]) == 4
+
+
+def test_above_the_tolerance_nothing_is_written_and_the_curve_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["condense", "diabetes-mlp", "--out", str(tmp_path / "s.safetensors")]
+    assert main([*words, "--tolerance", "1e-5"]) == 1
+    shown = capsys.readouterr()
+    assert "nothing was written: Within 1e-05 no unit can go" in shown.err
+    assert "largest change" in shown.out
+    assert main([*words, "--units", "4", "--json"]) == 1
+    shown = capsys.readouterr()
+    assert "above the tolerance of 0.001" in shown.err
+    assert len(json.loads(shown.out)["curve"]) > 5
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--tolerance", "much"], "--tolerance"),
+        (["--tolerance", "2"], "tolerance"),
+        (["--tolerance", "nan"], "--tolerance"),
+        (["--units", "0"], "units"),
+        (["--norm", "l7"], "norm"),
+        (["--radius", "-1"], "radius"),
+        (["--points", "0"], "points"),
+        (["--out", "small.pt"], "--out"),
+        (["--out", "/no/such/folder/small.safetensors"], "--out"),
+    ],
+)
+def test_bad_input_is_refused_with_a_sentence(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = [] if "--out" in words else ["--out", str(tmp_path / "s.safetensors")]
+    assert main(["condense", "diabetes-mlp", *words, *out]) == 2
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,119 @@
+"""A certificate says the truth, and is recomputed from the two networks alone."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from tests.concepts.condensation.planting import network, widened
+from torch import nn
+
+from whynet import InputError, Subject, condense
+from whynet.concepts.condensation.certificate import Balls, certify
+from whynet.concepts.condensation.difference import attacked, difference_bounds
+
+
+def labelled(module: nn.Module, inputs: torch.Tensor) -> Subject:
+    with torch.no_grad():
+        labels = module(inputs).argmax(1)
+    return Subject(module, train=(inputs, labels), test=(inputs, labels), loss="cross_entropy")
+
+
+@pytest.fixture(scope="module")
+def plain() -> tuple[Subject, nn.Module, dict[str, tuple[int, ...]]]:
+    torch.manual_seed(3)
+    module = nn.Sequential(nn.Linear(2, 24), nn.ReLU(), nn.Linear(24, 3)).double()
+    inputs = torch.randn(60, 2, dtype=torch.float64)
+    subject = labelled(module, inputs)
+    found = condense(subject, tolerance=0.1)
+    assert found.reduced
+    return subject, found.module, found.kept
+
+
+def test_exact_moves_are_recognized_and_equal_far_off_the_data() -> None:
+    narrow, inputs = network("cnn", 1)
+    wide = widened(narrow, inputs, 1)
+    subject = labelled(wide, inputs)
+    found = condense(subject, exact_only=True)
+    content = certify(subject, found.module, found.kept, balls=Balls(points=2))
+    assert content["exact"]["holds"]
+    assert content["exact"]["on_data"] < 1e-12
+    assert content["exact"]["far_off"] < 1e-12
+    assert "equal for all inputs" in content["balls"]["not_applicable"]
+    assert content["scores"]["test"]["accuracy"] == [1.0, 1.0]
+    sizes = content["size"]
+    assert sizes["after"]["parameters"] == sum(p.numel() for p in narrow.parameters())
+    assert sizes["before"]["bytes"] > sizes["after"]["bytes"]
+
+
+def test_numbers_of_an_approximate_network(plain: tuple) -> None:
+    subject, module, kept = plain
+    content = certify(subject, module, kept, balls=Balls("l2", 0.05, 40), seed=3)
+    assert not content["exact"]["holds"]
+    before = subject.outputs("train")[0]
+    balls = content["balls"]
+    assert content["errors"]["train"]["largest"] <= 0.1
+    assert balls["radius"] == 0.05 and balls["points"] == 40
+    # What is proven lies above what an attack reaches, and here close to it.
+    assert balls["attacked"] <= balls["proven"] * (1 + 1e-9) < 1.5 * balls["attacked"]
+    assert not balls["loose"]
+    assert 0 <= balls["labels"]["least_radius"] <= balls["labels"]["median_radius"]
+    assert len(before) == content["errors"]["train"]["examples"] == 60
+
+
+def test_bounds_hold_against_the_exact_maximum_over_a_fine_grid(plain: tuple) -> None:
+    """Two inputs, so that a grid comes close to the maximum over every ball."""
+    subject, module, kept = plain
+    smaller, radius = subject.alone(module), 0.2
+    found = difference_bounds(subject, smaller, kept, subject.examples("test"), radius, "linf")
+    line = torch.linspace(-radius, radius, 81, dtype=torch.float64)
+    grid = torch.cartesian_prod(line, line)
+    points = found.centers[:, None] + grid
+    with torch.no_grad():
+        gap = (subject.module(points) - module(points)).abs().amax((1, 2)).numpy()
+        labels, others = (one(points).argmax(2) for one in (subject.module, module))
+        at_center = subject.module(found.centers).argmax(1)
+    reached = attacked(subject, smaller, found.centers, radius, "linf", 0)
+    assert (found.highest >= gap - 1e-12).all()
+    assert (reached <= found.highest + 1e-12).all()
+    assert (reached >= 0.9 * gap).mean() > 0.9  # the attack finds what the grid finds
+    assert np.median(found.highest / gap) < 1.6
+    # Inside a certified radius no label of either network differs from that of the center.
+    inside = grid.abs().amax(1)[None] <= torch.as_tensor(found.label_radii)[:, None]
+    same = (labels == at_center[:, None]) & (others == at_center[:, None])
+    assert bool(same[inside].all())
+    assert bool(inside.any(1).double().mean() > 0.8)
+
+
+def test_a_false_map_of_channels_loosens_bounds_and_never_breaks_them(plain: tuple) -> None:
+    subject, module, kept = plain
+    smaller, examples = subject.alone(module), subject.examples("test")
+    true = difference_bounds(subject, smaller, kept, examples, 0.05, "linf")
+    others = sorted(set(range(24)) - set(kept["0"]))
+    false = {"0": sorted([*others, *kept["0"]][: len(kept["0"])])}
+    found = difference_bounds(subject, smaller, false, examples, 0.05, "linf")
+    reached = attacked(subject, smaller, found.centers, 0.05, "linf", 0)
+    assert (reached <= found.highest + 1e-12).all()
+    assert np.median(found.highest) >= np.median(true.highest)
+
+
+def test_a_curved_network_has_no_bound_and_says_why() -> None:
+    narrow, inputs = network("transformer", 0)
+    subject = labelled(narrow, inputs)
+    other = copy.deepcopy(narrow)
+    with torch.no_grad():
+        other.head.bias += 0.1  # type: ignore[operator, union-attr]
+    content = certify(subject, other, {})
+    assert "is a LayerNorm" in content["balls"]["not_applicable"]
+    assert content["errors"]["train"]["largest"] > 0
+
+
+@pytest.mark.parametrize(
+    ("balls", "name"),
+    [(Balls("l1"), "norm"), (Balls("l2", -1.0), "radius"), (Balls("l2", 1.0, 0), "points")],  # type: ignore[arg-type]
+)
+def test_bad_settings_are_refused(plain: tuple, balls: Balls, name: str) -> None:
+    with pytest.raises(InputError, match=name):
+        certify(*plain, balls=balls)
