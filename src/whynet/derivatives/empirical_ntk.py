@@ -115,7 +115,8 @@ def plan_ntk(subject: Subject, inputs: Any) -> NtkPlan:
     loop = NtkPlan((), (), (), names, False, False, count, size, size, size)
     generator = torch.Generator().manual_seed(seed_from("kernel plan"))
     mixed = torch.randn(DIRECTIONS, outputs.numel(), generator=generator).to(outputs)
-    pulled = _pulled(subject, few, mixed)
+    # in float64, since a sum of millions of products in float32 may lose three digits
+    pulled = _pulled(subject, few, mixed).double()
     wanted = pulled @ pulled.T
     scale = max(float(wanted.abs().max()), torch.finfo(wanted.dtype).tiny)
     for plan in _candidates(subject, inputs, loop):
@@ -126,7 +127,7 @@ def plan_ntk(subject: Subject, inputs: Any) -> NtkPlan:
         except Exception:  # noqa: BLE001 - PyTorch raises many kinds where a way is barred
             continue
         miss = float((found - wanted).abs().max()) / scale
-        if miss <= AGREES.get(wanted.dtype, 1e-3):
+        if miss <= AGREES.get(subject.dtype, 1e-3):
             return replace(plan, miss=miss)
     return loop
 

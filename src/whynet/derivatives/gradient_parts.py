@@ -18,6 +18,10 @@ from torch.nn import functional
 Form = Literal["full", "per-output", "trace"]
 """What is kept of the outputs: `[n, C, m, C]`, `[n, m, C]`, or their sum `[n, m]`."""
 
+LONGEST = 2**16
+"""Parameters that are summed over in one product: a product over millions of them in float32 loses
+up to three digits where it has few rows, since it adds them up one after another."""
+
 
 class Part(Protocol):
     """The gradients of n rows and C outputs with respect to some parameters."""
@@ -208,6 +212,9 @@ def _between(left: Tensor, right: Tensor, form: Form) -> Tensor:
     """Inner products of `[n, C, p]` and `[m, C, p]` in a form."""
     n, outputs, size = left.shape
     m, others, _ = right.shape
+    if size > LONGEST:
+        pieces = zip(left.split(LONGEST, 2), right.split(LONGEST, 2), strict=True)  # type: ignore[no-untyped-call]
+        return torch.stack([_between(one, two, form) for one, two in pieces]).sum(0)
     if form == "full":
         flat = left.reshape(n * outputs, size) @ right.reshape(m * others, size).T
         return flat.reshape(n, outputs, m, others)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy.sparse.linalg import eigsh
 from tests.cases import CASES
+from tests.models.test_hugging_face import subject as sentences_of
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev
 from torch.nn import functional
@@ -17,6 +18,7 @@ from torch.nn import functional
 from whynet import InputError, Subject, kernels
 from whynet.derivatives import ntk_operator as operators
 from whynet.derivatives.empirical_ntk import NtkPlan, plan_ntk
+from whynet.derivatives.gradient_parts import Written
 from whynet.models.families import mlp, transformer
 
 CLOSE = {torch.float32: 1e-5, torch.float64: 1e-10}
@@ -240,6 +242,31 @@ def test_memory_is_kept_in_blocks_of_rows(monkeypatch: pytest.MonkeyPatch) -> No
     )
     assert max(seen) == 2
     assert gap(cut, whole) < 1e-12
+
+
+@pytest.mark.parametrize("kind", ["encoder", "decoder"])
+def test_networks_of_hugging_face_are_taken_use_by_use(kind: str) -> None:
+    """Masked sentences; every parameter of BERT and GPT-2 is used in a known way."""
+    subject = sentences_of(kind, torch.float64)
+    inputs, _ = subject.examples("train").take(range(4), dtype=torch.float64)
+    plan = plan_ntk(subject, inputs)
+    assert plan.rest == ()
+    assert plan.together
+    parts = jacrev(lambda p: subject.forward(p, inputs).flatten(1))(subject.parameters)
+    flat = torch.cat([part.flatten(2) for part in parts.values()], dim=2)
+    wanted = torch.einsum("icp,jdp->ijcd", flat, flat)
+    assert gap(kernels.ntk(subject, inputs, plan=plan), wanted) < 1e-10
+
+
+def test_sums_over_many_parameters_keep_their_digits() -> None:
+    """Six million numbers of one sign, added up one after another in float32, lose half of them."""
+    jacobian = 1 + torch.rand(2, 1, 6_000_000, generator=torch.Generator().manual_seed(0))
+    held = Written(jacobian)
+    wanted = jacobian[:, 0].double() @ jacobian[:, 0].double().T
+    for form, shape in (("trace", (2, 2)), ("full", (2, 1, 2, 1))):
+        found = held.products(held, form)  # type: ignore[arg-type]
+        assert found.shape == shape
+        assert gap(found.reshape(2, 2), wanted) < 2e-6
 
 
 class Random(nn.Module):

@@ -100,3 +100,34 @@ def predicted_points(
     axes.set_xlabel(labels[0])
     axes.set_ylabel(labels[1])
     axes.legend(fontsize="small", title="dashed: predicted")
+
+
+def errors_above_bound(
+    figure: Figure,
+    sizes: NDArray[Any],
+    errors: Mapping[str, NDArray[Any]],
+    least: NDArray[Any],
+    *,
+    labels: tuple[str, str],
+) -> None:
+    """Draw mean errors over seeds with their t intervals, and the least that kernels can have.
+
+    Args:
+        figure: empty figure.
+        sizes: `[sizes]`, on a logarithmic axis whose ticks they are.
+        errors: name to values `[sizes, seeds]`.
+        least: `[sizes]`.
+        labels: of the two axes.
+
+    """
+    axes = figure.subplots()
+    for name, values in errors.items():
+        axes.errorbar(sizes, values.mean(1), half_widths(values, 1), fmt="o-", ms=4, label=name)
+    axes.plot(sizes, least, "--", color="0.45", label="least of any kernel")
+    axes.set_xscale("log")
+    axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
+    axes.minorticks_off()
+    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
+    axes.legend(fontsize="small")

@@ -116,10 +116,10 @@ def draw(figure: Figure, measured: xr.Dataset, predicted: xr.Dataset) -> None:
     ratio = {"ratio": measured["ratio"].values[0]}
     least = over_dimensions(predicted["least"].sel(ratio))[:, 0]
     points = {name: over_dimensions(measured[name].sel(ratio)) for name in ("network", "kernel")}
-    figures.predicted_points(
+    figures.errors_above_bound(
         figure,
         measured["dimension"].values,
         points,
-        {"kernel": least, "network": np.full(len(least), np.nan)},
-        labels=("dimension", "error on unseen rows"),
+        least,
+        labels=("dimension", "error on unseen rows over the target's variance"),
     )
