@@ -40,7 +40,7 @@ class Maxout(nn.Module):
         return x
 
 
-@pytest.mark.parametrize(("count", "sign"), [(3, 1), (4, -1), (2, 1)])
+@pytest.mark.parametrize(("count", "sign"), [(3, 1), (4, -1)])
 def test_a_plane_gives_the_same(count: int, sign: int) -> None:
     net = Maxout(2, 5, 4, count=count, sign=sign)
     box, plane = cells_of(net, 2), whynet.regions.subdivide(net, whynet.regions.Plane.box(-1, 1))

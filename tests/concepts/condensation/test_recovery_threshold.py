@@ -65,7 +65,7 @@ def test_few_equations_do_and_a_large_start_does_not(smoke: Any) -> None:
     verdict, tables = smoke
     assert verdict.state == "supported", verdict.sentence
     assert {name: j.state for name, j in verdict.controls.items()} == {"large-start": "refuted"}
-    assert (tables[""][1]["threshold"] == 9).all()
+    assert (tables[""][1]["threshold"] == 7).all()
 
 
 def test_wrong_measurements_flip_the_verdict(smoke: Any) -> None:
