@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from tests.concepts.bands_at_null import supported
+from tests.concepts.kernels.hidden_tables import cases
 from tests.concepts.running_claims import run
 
 from whynet.concepts.kernels import hidden_targets as module
@@ -17,6 +17,8 @@ from whynet.concepts.kernels.claims import parity_beats_kernel as parity
 from whynet.concepts.kernels.claims import single_index_beats_kernel as single
 from whynet.concepts.kernels.theory.dimension_bound import harmonics, least_error, parities
 from whynet.core.claim import Cell
+
+MADE_UP = cases()
 
 CLAIMS = ("parity-beats-kernel", "single-index-beats-kernel")
 
@@ -100,28 +102,3 @@ def test_wrong_measurements_flip_the_verdict(smoke: Any) -> None:
     assert module.judge_hidden(learned, predicted).state == "refuted"
     one = measured.isel(dimension=[0])
     assert module.judge_hidden(one, predicted).state == "not applicable"
-
-
-@pytest.mark.parametrize(
-    ("network", "kernel", "least", "most"),
-    [(0.35, 0.9, 0, 0.05), (0.2, 0.0, 0, 0.05), (0.2, 0.3, 0.8, 1)],
-    ids=["network at its edge", "kernel at its bound", "inside"],
-)
-def test_false_support_at_the_edge_and_power_inside(
-    network: float, kernel: float, least: float, most: float
-) -> None:
-    """`kernel` is what its error exceeds the bound by."""
-    dimensions, dims = np.array([24, 48, 96]), ["dimension", "ratio", "seed"]
-    coords = {"dimension": dimensions, "ratio": [8], "seed": range(12)}
-    size = dimensions * (dimensions - 1) / 2
-    low = (1 - 8 * dimensions / size)[:, None, None] * np.ones((3, 1, 12))
-    predicted = xr.Dataset(
-        {"least": (dims, low), "size": (dims, size[:, None, None] * np.ones((3, 1, 12)))}, coords
-    )
-
-    def made(generator: np.random.Generator) -> tuple[xr.Dataset, xr.Dataset]:
-        noise = 0.03 * generator.standard_normal((2, 3, 1, 12))
-        tables = {"network": (dims, network + noise[0]), "kernel": (dims, low + kernel + noise[1])}
-        return xr.Dataset(tables, coords), predicted
-
-    assert least <= supported(module.judge_hidden, made, 200 if most < 1 else 50) <= most
