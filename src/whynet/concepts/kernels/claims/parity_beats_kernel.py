@@ -121,5 +121,5 @@ def draw(figure: Figure, measured: xr.Dataset, predicted: xr.Dataset) -> None:
         measured["dimension"].values,
         points,
         least,
-        labels=("dimension", "error on unseen rows over the target's variance"),
+        labels=("dimension", "error on unseen rows"),
     )
