@@ -160,7 +160,7 @@ def _compute(
     from whynet.concepts.regions.planes import Plane
     from whynet.concepts.regions.polylines import along
     from whynet.concepts.regions.subdivision import subdivide
-    from whynet.examination.region_request import box_of, called, parse_box, rows_of
+    from whynet.examination.region_request import box_of, called, parse_box, rows_of, workers
 
     most = arguments.max_cells or _MOST
     if arguments.line is not None:
@@ -177,7 +177,8 @@ def _compute(
                         wanted = "it beside a plane, or a box of two inputs"
                         raise InputError(_option(name), "it beside a box", wanted)
                 most = arguments.max_cells or _MOST_OF_BOX
-                return cells_in_box(subject, *found, max_cells=most, seconds=arguments.seconds)
+                limits = {"max_cells": most, "seconds": arguments.seconds}
+                return cells_in_box(subject, *found, **limits, workers=workers())
             given = found
         assert given is not None
         return subdivide(subject, given, max_cells=most, seconds=arguments.seconds)

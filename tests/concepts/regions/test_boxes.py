@@ -343,6 +343,7 @@ def test_cells_thinner_than_round_off_are_not_counted() -> None:
         ([-1.0] * 3, torch.nan, {}, "high: found values that are not finite"),
         ([-1.0] * 3, 1, {"max_cells": 0}, "max_cells: found 0"),
         ([-1.0] * 3, 1, {"seconds": -1}, "seconds: found -1"),
+        ([-1.0] * 3, 1, {"workers": 0}, "workers: found 0"),
         ([-1.0] * 99, 1, {}, "model: found a network of 99 inputs; wanted at most"),
     ],
 )
