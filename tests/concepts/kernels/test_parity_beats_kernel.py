@@ -9,10 +9,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-<<<<<<<< HEAD:tests/concepts/kernels/test_hidden_targets.py
-========
 from tests.concepts.kernels.hidden_tables import cases
->>>>>>>> kernels:tests/concepts/kernels/test_parity_beats_kernel.py
 from tests.concepts.running_claims import run
 
 from whynet.concepts.kernels import hidden_targets as module
