@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from itertools import repeat
+from itertools import pairwise, repeat
 
 import torch
 from sklearn.datasets import load_digits
@@ -55,3 +55,29 @@ def plain_gradient(module: nn.Module, data: Data, rows: int) -> Callable[[], obj
             torch.autograd.grad(loss, parameters)
 
     return call
+
+
+def _trained(sizes: tuple[int, ...], steps: int, dtype: torch.dtype) -> tuple[nn.Module, Data]:
+    x, y = load_digits(return_X_y=True)
+    data = torch.tensor(x / 16).to(dtype), torch.tensor(y)
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for before, after in pairwise(sizes):
+        layers += [nn.Linear(before, after), nn.ReLU()]
+    module = nn.Sequential(*layers[:-1]).to(dtype)
+    optimizer = torch.optim.Adam(module.parameters(), 1e-2 if len(sizes) == 3 else 1e-3)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        torch.autograd.backward(nn.functional.cross_entropy(module(data[0]), data[1]))
+        optimizer.step()
+    return module, data
+
+
+def small_network() -> tuple[nn.Module, Data]:
+    """64-32-10 after 100 steps of Adam on all digits, float64."""
+    return _trained((64, 32, 10), 100, torch.float64)
+
+
+def trained_network() -> tuple[nn.Module, Data]:
+    """64-256-256-10 after 50 steps of Adam on all digits, float32."""
+    return _trained((64, 256, 256, 10), 50, torch.float32)

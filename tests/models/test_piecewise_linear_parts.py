@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from tests.models.test_piecewise_linear_maxima import Maxout
 from tests.models.test_piecewise_linear_planes import SQUARE, count, holds, network
 from torch import Tensor, nn
 
-from whynet.models import piecewise_linear_planes
+from whynet.models import piecewise_linear_plane_search
 from whynet.models.piecewise_linear_planes import subdivide
 from whynet.numerics.plane_cells import PlaneCells
 from whynet.numerics.plane_joining import SHARED, Part, SharedEdges, join_parts
@@ -23,12 +24,13 @@ from whynet.numerics.plane_measures import areas_and_centroids
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(piecewise_linear_planes, "_LEAST", 24)
+    monkeypatch.setattr(piecewise_linear_plane_search, "_LEAST", 24)
 
 
-def cut(module: nn.Module, part_bytes: int, most: int = 10**6) -> PlaneCells:
+def cut(module: nn.Module, part_bytes: int, most: int = 10**6, workers: int = 1) -> PlaneCells:
     graph = graph_of(module, (2,))
-    return subdivide(graph, torch.zeros(2), torch.eye(2), SQUARE, most, part_bytes)
+    limits = {"max_cells": most, "part_bytes": part_bytes, "workers": workers}
+    return subdivide(graph, torch.zeros(2), torch.eye(2), SQUARE, **limits)
 
 
 def by_center(cells: PlaneCells) -> tuple[np.ndarray, ...]:
@@ -74,17 +76,52 @@ def test_parts_change_nothing(module: nn.Module) -> None:
 def test_parts_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """No layer is ever met by more vertices than the memory allows."""
     met: list[int] = []
-    true = piecewise_linear_planes.applied
+    true = piecewise_linear_plane_search.applied
 
     def applied(operation: object, values: list[Tensor]) -> Tensor:
         met.append(len(values[0]))
         return true(operation, values)
 
-    monkeypatch.setattr(piecewise_linear_planes, "applied", applied)
+    monkeypatch.setattr(piecewise_linear_plane_search, "applied", applied)
     whole = cut(network(40, 40, seed=2), 1)
     assert count(whole) > 1000
     # Two times the vertices of the least part, some room, and those of one more line.
     assert max(met) < 160
+
+
+def test_threads_find_the_same_bits() -> None:
+    module = network(24, 24, 24, seed=1)
+    one, two = cut(module, 1), cut(module, 1, workers=3)
+    for field in ("vertices", "offsets", "corners", "neighbors", "origins", "maps"):
+        assert np.array_equal(getattr(one, field), getattr(two, field)), field
+    assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, ValueError])
+def test_what_stops_one_thread_stops_all(
+    failure: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interruption reaches the first thread; what fails in another one is raised."""
+    true, met = piecewise_linear_plane_search.applied, []
+
+    def applied(operation: object, values: list[Tensor]) -> Tensor:
+        main = threading.current_thread() is threading.main_thread()
+        if main == (failure is KeyboardInterrupt):
+            met.append(1)
+            if len(met) == 9:
+                raise failure
+        return true(operation, values)
+
+    monkeypatch.setattr(piecewise_linear_plane_search, "applied", applied)
+    module = network(24, 24, 24, seed=1)
+    if failure is ValueError:
+        with pytest.raises(ValueError):
+            cut(module, 1, workers=2)
+        return
+    part = cut(module, 1, workers=2)
+    assert part.interrupted and not part.complete
+    areas, _ = areas_and_centroids(part)
+    assert areas.min() > 0 and areas.sum() == pytest.approx(4, rel=1e-12)
 
 
 @settings(max_examples=25, deadline=None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -22,19 +22,28 @@ from whynet.models.subject import Split, Subject
 _PLANS: WeakKeyDictionary[Subject, Plan | NotApplicable] = WeakKeyDictionary()
 
 
-def objective_from(subject: Subject, split: Split = "train", rows: int | None = None) -> Objective:
+def objective_from(
+    subject: Subject,
+    split: Split = "train",
+    rows: int | None = None,
+    *,
+    places: Sequence[int] | None = None,
+) -> Objective:
     """Return the mean loss of a subject over a split as a function of its trainable parameters.
 
     Args:
         subject: the network with its loss and data, in evaluation mode.
         split: which data.
         rows: use that many rows, evenly spread over the split; all by default.
+        places: use the rows at these places instead.
 
     Cost: one forward pass over the rows, which counts what the loss scores.
 
     """
     examples = subject.examples(split)
-    if rows is not None and rows < examples.count:
+    if places is not None:
+        examples = examples.subset(list(places))
+    elif rows is not None and rows < examples.count:
         examples = examples.subset([i * examples.count // rows for i in range(rows)])
 
     def batches() -> Iterator[tuple[Any, Any]]:

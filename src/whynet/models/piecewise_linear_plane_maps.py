@@ -11,7 +11,7 @@ from whynet.models.piecewise_linear_operations import Value
 from whynet.models.piecewise_linear_plane_state import PlaneState
 from whynet.numerics.plane_cutting import maps_of
 
-_THIN = 1e-4
+_THIN = 1e-5
 """Share of the polygon's extent: the slopes of cells that are thinner are not read from corners."""
 
 _AT_ONCE = 2**22

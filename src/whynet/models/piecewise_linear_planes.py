@@ -13,50 +13,21 @@ wait as a part of their own. Vertices on the edges between parts are joined in t
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from threading import Condition, Thread
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from whynet.models.piecewise_linear import PiecewiseLinearGraph, Step
-from whynet.models.piecewise_linear_cancellation import applied
-from whynet.models.piecewise_linear_maxima import cut_at_winners, units_of
-from whynet.models.piecewise_linear_operations import Competitors, Thresholds
-from whynet.models.piecewise_linear_plane_maps import affine_maps
-from whynet.models.piecewise_linear_plane_probes import Probes, probed
-from whynet.models.piecewise_linear_plane_state import (
-    NEAR,
-    Cut,
-    Cutter,
-    Limits,
-    PlaneState,
-    cut_by_first,
-    part_of,
-    refined,
-)
+from whynet.models.piecewise_linear import PiecewiseLinearGraph
+from whynet.models.piecewise_linear_plane_probes import probed
+from whynet.models.piecewise_linear_plane_search import Search, Waiting
+from whynet.models.piecewise_linear_plane_state import PlaneState
 from whynet.numerics.plane_cells import PlaneCells
-from whynet.numerics.plane_cutting import cut_cells, neighbors_of, refine
-from whynet.numerics.plane_joining import SHARED, Part, SharedEdges, join_parts
-
-Array = np.ndarray[Any, Any]
+from whynet.numerics.plane_cutting import neighbors_of
 
 PART_BYTES = 2**27
 """Of the values of one part. Larger ones do not fit into caches, smaller ones cost more joints."""
-
-_COPIES = 4
-"""Of all living numbers at a vertex while cells are cut: before, after, and room to grow."""
-
-_LEAST = 256
-"""Vertices of a part that are held in any case."""
-
-_SAME = 1e-9
-"""Share of the polygon's extent within which vertices of the two sides of an edge are one."""
-
-_NEW = -1
-"""Stands, while cells are cut, for the origin of a new wall."""
 
 
 @torch.no_grad()
@@ -68,6 +39,7 @@ def subdivide(
     max_cells: int = 1_000_000,
     part_bytes: int = PART_BYTES,
     until: float = np.inf,
+    workers: int | None = None,
 ) -> PlaneCells:
     """Cut a convex polygon into the cells of a network.
 
@@ -80,254 +52,96 @@ def subdivide(
         part_bytes: about how many bytes of the network's values are held at once; the cells do
             not depend on it.
         until: when it stops, as `time.monotonic`; looked at before every operation on a part.
+        workers: threads that carry parts at once; as many as PyTorch has by default.
 
     Returns:
         The cells, `complete` false where it was interrupted or stopped.
 
     """
     axes, origin = axes.double(), origin.double()
-    points = torch.as_tensor(polygon, dtype=torch.float64)
-    count = len(polygon)
-    start = PlaneState(
-        np.asarray(polygon, dtype=np.float64),
-        np.array([0, count]),
-        np.arange(count),
-        np.full(count, -1),
-        {0: origin + torch.tensordot(points, axes, 1)},
-    )
-    search = _Search(graph, start.vertices, origin, axes, max_cells, part_bytes)
-    waiting = [_Waiting(start, np.arange(count))]
-    complete = interrupted = False
+    corners = np.asarray(polygon, dtype=np.float64)
+    search = Search(graph, corners, origin, axes, max_cells, part_bytes)
+    team = _Team(search, [_whole(corners, origin, axes)], until)
+    interrupted = False
+    threads = torch.get_num_threads()
     try:
-        search.probes = probed(graph, origin, axes, start.vertices)
-        while waiting and time.monotonic() < until and search.advance(waiting):
-            pass
-        complete = not waiting
+        search.probes = probed(graph, origin, axes, corners)
+        torch.set_num_threads(1 if threads > 1 and workers != 1 else threads)
+        team.run(threads if workers is None else workers)
     except KeyboardInterrupt:
         interrupted = True  # what was cut so far stands
-    for item in reversed(waiting):
+    finally:
+        torch.set_num_threads(threads)
+    complete = not team.waiting
+    for item in team.waiting:
         search.finish(item)
     vertices, offsets, corners, origins, maps = search.joined()
-    return PlaneCells(
-        vertices,
-        offsets,
-        corners,
-        neighbors_of(offsets, corners),
-        origins,
-        maps,
-        complete,
-        interrupted,
-    )
+    neighbors = neighbors_of(offsets, corners)
+    return PlaneCells(vertices, offsets, corners, neighbors, origins, maps, complete, interrupted)
 
 
-@dataclass(frozen=True)
-class _Waiting:
-    """A part of the polygon that was carried up to a step, and within it up to a unit.
-
-    Attributes:
-        state: its cells.
-        names: int64 [V], names of its vertices, shared with other parts.
-        step: the next step.
-        unit: the next unit of that step, counted over its levels.
-
-    """
-
-    state: PlaneState
-    names: Array
-    step: int = 0
-    unit: int = 0
+def _whole(polygon: np.ndarray, origin: Tensor, axes: Tensor) -> Waiting:
+    """Return the polygon as one cell."""
+    count = len(polygon)
+    inputs = origin + torch.tensordot(torch.from_numpy(polygon), axes, 1)
+    edges = np.arange(count)
+    state = PlaneState(polygon, np.array([0, count]), edges, np.full(count, -1), {0: inputs})
+    return Waiting(state, np.arange(count))
 
 
-class _Search:
-    """Carries parts of the polygon through a network."""
+class _Team:
+    """Threads that carry the parts of a search."""
 
-    def __init__(
-        self, graph: PiecewiseLinearGraph, polygon: Array, origin: Tensor, axes: Tensor,
-        most: int, part_bytes: int,
-    ) -> None:  # fmt: skip
-        self.graph, self.most = graph, most
-        self.probes = Probes({}, ())
-        self.origin, self.axes = origin, axes
-        self.part_bytes = part_bytes
-        self.extent = float(np.ptp(polygon, axis=0).max())
-        self.named = len(polygon)
-        self.parts: list[Part] = []
-        self.found = 0
-        self.edges: list[tuple[Array, Array, Array]] = []
-        self.shared = 0
+    def __init__(self, search: Search, waiting: list[Waiting], until: float) -> None:
+        self.search, self.waiting, self.until = search, waiting, until
+        self.busy, self.stopped = 0, False
+        self.changed = Condition()
+        self.failure: BaseException | None = None
 
-    def advance(self, waiting: list[_Waiting]) -> bool:
-        """Carry the last part that waits one step further; returns whether to go on.
+    def run(self, workers: int) -> None:
+        """Carry parts until there is none; after an interruption all of them are waiting."""
+        others = [Thread(target=self._guarded, daemon=True) for _ in range(workers - 1)]
+        for thread in others:
+            thread.start()
+        try:
+            self._work()
+        finally:
+            with self.changed:
+                self.stopped = True
+                self.changed.notify_all()
+            for thread in others:
+                thread.join()
+        if self.failure is not None:
+            raise self.failure
 
-        The list changes in one assignment, so that an interruption leaves it whole.
-        """
-        item = waiting[-1]
-        if item.step == len(self.graph.steps):
-            self.finish(item)
-            waiting.pop()
-            return True
-        step = self.graph.steps[item.step]
-        per_vertex = _COPIES * 8 * self.probes.numbers[item.step]
-        room = max(_LEAST, self.part_bytes // per_vertex)
-        units = self._units(step, item.state)
-        # Of what is to be cut, half of the room is left to new vertices.
-        if len(item.state.vertices) > (room // 2 if units else room) and item.state.count > 1:
-            waiting[-1:] = self._halves(item)
-            return True
-        if item.unit < units:
-            others = self.found + sum(one.state.count for one in waiting[:-1])
-            limits = Limits(self.most - others, max(room, 2 * len(item.state.vertices) + 64))
-            after, going = self._bent(item, step, units, limits)
-            waiting[-1:] = after
-            return going
-        values = dict(item.state.values)
-        values[step.output] = applied(step.operation, [values[index] for index in step.inputs])
-        for index in step.last_use:
-            values.pop(index, None)
-        waiting[-1] = replace(
-            item, state=replace(item.state, values=values), step=item.step + 1, unit=0
-        )
-        return True
+    def _guarded(self) -> None:
+        torch.set_num_threads(1)
+        try:
+            with torch.no_grad():
+                self._work()
+        except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
+            self.failure = error
+            self.stopped = True
 
-    def finish(self, item: _Waiting) -> None:
-        """Keep the cells of a part with their affine maps."""
-        state = item.state
-        maps = affine_maps(self.graph, self.origin, self.axes, state, self.extent)
-        self.parts.append(
-            Part(state.vertices.copy(), item.names, state.offsets.copy(), state.corners.copy(),
-                 state.origins.copy(), maps)
-        )  # fmt: skip
-        self.found += state.count
+    def _work(self) -> None:
+        while (item := self._next()) is not None:
+            own = [item]
+            going = False
+            try:
+                going = self.search.advance(own)
+            finally:
+                with self.changed:
+                    self.waiting += own
+                    self.busy -= 1
+                    self.stopped = self.stopped or not going
+                    self.changed.notify_all()
 
-    def joined(self) -> tuple[Array, Array, Array, Array, Array]:
-        """Return all cells in one table."""
-        if len(self.parts) == 1:
-            part = self.parts[0]
-            return part.vertices, part.offsets, part.corners, part.origins, part.maps
-        held = [np.concatenate(columns) for columns in zip(*self.edges, strict=True)]
-        return join_parts(self.parts, SharedEdges(*held), _SAME * self.extent)
-
-    def _units(self, step: Step, state: PlaneState) -> int:
-        bends = step.operation.bends
-        if isinstance(bends, Competitors):
-            return units_of(state, step.inputs, bends)
-        if isinstance(bends, Thresholds):
-            return int(len(bends.levels) * state.values[step.inputs[0]][0].numel())
-        return 0
-
-    def _bent(
-        self, item: _Waiting, step: Step, units: int, limits: Limits
-    ) -> tuple[list[_Waiting], bool]:
-        """Cut by the units from the next one on; returns what waits then, and whether to go on."""
-        state = replace(item.state, origins=np.arange(len(item.state.corners)))
-        cut, first, size, parts = self._cutter(item, step, units)
-        stop = size
-        found = cut(state, slice(first, stop), limits)
-        while found.done == 0 and not found.full and state.count == 1:
-            # The parts of the only cell are too many: those that some units make.
-            stop = first + max(1, (stop - first) // 2)
-            found = cut(state, slice(first, stop), limits)
-        if found.full:
-            found = cut_by_first(state, cut, slice(first, stop), limits, parts)
-            return [self._named(item, found, item.unit)], False
-        if found.done == 0:
-            return self._halves(item), True
-        after = item.unit + stop - first
-        if found.done == state.count:
-            return [self._named(item, found, after)], True
-        rest, item = self._split(item, found.done)
-        return [rest, self._named(item, found, after)], True
-
-    def _cutter(self, item: _Waiting, step: Step, units: int) -> tuple[Cutter, int, int, int]:
-        """Return what cuts, its next unit, how many it has, and into how many parts one cuts."""
-        bends, scale = step.operation.bends, self.probes.scales[item.step]
-        if isinstance(bends, Competitors):
-            cut: Cutter = partial(
-                cut_at_winners, inputs=step.inputs, bends=bends, number=_NEW, scale=scale
-            )
-            return cut, item.unit, units, bends.count
-        assert isinstance(bends, Thresholds)
-        size = units // len(bends.levels)
-        level = torch.as_tensor(bends.levels[item.unit // size], dtype=torch.float64)
-        shape = item.state.values[step.inputs[0]].shape[1:]
-        levels = torch.broadcast_to(level, shape).flatten().numpy()
-        cut = partial(_cut, index=step.inputs[0], levels=levels, scale=scale)
-        return cut, item.unit % size, size, 2  # a line cuts each cell in at most two
-
-    def _named(self, item: _Waiting, found: Cut, unit: int) -> _Waiting:
-        """Return what waits after a cut, with names for new vertices and origins for new walls."""
-        new = len(found.state.vertices) - len(item.names)
-        names = np.concatenate([item.names, np.arange(self.named, self.named + new)])
-        self.named += new
-        before = found.state.origins
-        origins = np.where(before == _NEW, item.step, item.state.origins[before])
-        return _Waiting(replace(found.state, origins=origins), names, item.step, unit)
-
-    def _halves(self, item: _Waiting) -> list[_Waiting]:
-        half = item.state.count // 2
-        rest, item = self._split(item, half)
-        first, kept = part_of(item.state, 0, half)
-        return [rest, replace(item, state=first, names=item.names[kept])]
-
-    def _split(self, item: _Waiting, done: int) -> tuple[_Waiting, _Waiting]:
-        """Take the cells from `done` on as a part of their own; edges between are marked in both.
-
-        Returns that part, and all cells with their edges marked.
-        """
-        state = item.state
-        origins = state.origins.copy()
-        top = state.offsets[done]
-        last = np.zeros(len(origins), dtype=bool)
-        last[state.offsets[1:] - 1] = True
-        heads = np.append(state.corners[1:], state.corners[0])
-        heads[last] = state.corners[state.offsets[:-1]]
-        forth, back = state.corners << 32 | heads, heads << 32 | state.corners
-        _, here, there = np.intersect1d(
-            forth[:top], back[top:], assume_unique=True, return_indices=True
-        )
-        there += top
-        ends = np.stack([state.corners[here], heads[here]], 1)
-        self.edges.append((origins[here], item.names[ends], state.vertices[ends]))
-        numbers = SHARED - (self.shared + np.arange(len(here)))
-        self.shared += len(here)
-        origins[here] = origins[there] = numbers
-        marked = replace(state, origins=origins)
-        rest, kept = part_of(marked, done, state.count)
-        return (
-            replace(item, state=rest, names=item.names[kept]),
-            replace(item, state=marked),
-        )
-
-
-def _cut(
-    state: PlaneState, units: slice, limits: Limits, *, index: int, levels: Array, scale: Array
-) -> Cut:
-    """Cut the cells by some units of a value; a `Cutter` with the rest bound."""
-    shape = state.values[index].shape[1:]
-    held = np.ascontiguousarray(state.values[index].reshape(len(state.vertices), -1).numpy())
-    highest, lowest = held[:, units].max(0) - levels[units], held[:, units].min(0) - levels[units]
-    # Only units with both signs can cut; of a convolutional layer those are few.
-    active = units.start + np.flatnonzero((highest > 0) & (lowest < 0))
-    every = units == slice(0, len(levels)) and 2 * len(active) > len(levels)
-    if every:
-        active = np.arange(len(levels))
-    picked = held if every else held[:, active]
-    shift = levels[active]
-    gap, vertices, offsets, corners, origins, _, made, done, full = cut_cells(
-        np.ascontiguousarray(picked - shift if shift.any() else picked), NEAR,
-        np.abs(shift) + scale[active], state.vertices, state.offsets, state.corners,
-        state.origins, _NEW, *limits,
-    )  # fmt: skip
-    if done == 0:
-        return Cut(state, 0, full)
-    if len(made) == 0:
-        cells = replace(state, offsets=offsets, corners=corners, origins=origins)
-        return Cut(cells, done, full)
-    values = {k: refined(v, made) for k, v in state.values.items() if k != index}
-    finer = gap + shift if shift.any() else gap
-    if not every:
-        finer, cut = refine(held, made), finer
-        finer[:, active] = cut
-    # As the kernel left them: exactly on their level where they cross.
-    values[index] = torch.from_numpy(finer).reshape(-1, *shape)
-    return Cut(PlaneState(vertices, offsets, corners, origins, values), done, full)
+    def _next(self) -> Waiting | None:
+        """Take the last part that waits; None where all is done or it is to stop."""
+        with self.changed:
+            while not self.waiting and self.busy and not self.stopped:
+                self.changed.wait()
+            if self.stopped or not self.waiting or time.monotonic() >= self.until:
+                return None
+            self.busy += 1
+            return self.waiting.pop()

@@ -98,9 +98,13 @@ def join_parts(
     sizes += np.bincount(owner[corner], minlength=len(sizes))
     names = np.insert(alias[names], corner + 1, name)
     origins = np.insert(origins, corner + 1, origins[corner])
-    used = np.zeros(known, dtype=bool)
-    used[names] = True
-    numbers = np.cumsum(used) - 1
+    # In the order in which cells have them, which names need not be in.
+    appears = np.full(known, len(names))
+    np.minimum.at(appears, names, np.arange(len(names)))
+    used = np.flatnonzero(appears < len(names))
+    used = used[np.argsort(appears[used])]
+    numbers = np.empty(known, dtype=np.int64)
+    numbers[used] = np.arange(len(used))
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     return where[used], offsets, numbers[names], origins, maps
 

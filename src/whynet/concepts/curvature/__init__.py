@@ -14,6 +14,15 @@ if TYPE_CHECKING:
     from whynet.concepts.curvature.operators import gradient_covariance as gradient_covariance
     from whynet.concepts.curvature.operators import hessian as hessian
     from whynet.concepts.curvature.operators import jacobian as jacobian
+    from whynet.concepts.curvature.spectra import CurvatureSpectrum as CurvatureSpectrum
+    from whynet.concepts.curvature.spectra import adaptive_sharpness as adaptive_sharpness
+    from whynet.concepts.curvature.spectra import density as density
+    from whynet.concepts.curvature.spectra import spectrum as spectrum
+    from whynet.concepts.curvature.traces import Moments as Moments
+    from whynet.concepts.curvature.traces import log_determinant as log_determinant
+    from whynet.concepts.curvature.traces import moments as moments
+    from whynet.concepts.curvature.traces import noise_scale as noise_scale
+    from whynet.concepts.curvature.traces import trace as trace
 
 _HOMES = {
     "hessian": "whynet.concepts.curvature.operators",
@@ -21,6 +30,15 @@ _HOMES = {
     "fisher": "whynet.concepts.curvature.operators",
     "jacobian": "whynet.concepts.curvature.operators",
     "gradient_covariance": "whynet.concepts.curvature.operators",
+    "spectrum": "whynet.concepts.curvature.spectra",
+    "CurvatureSpectrum": "whynet.concepts.curvature.spectra",
+    "density": "whynet.concepts.curvature.spectra",
+    "adaptive_sharpness": "whynet.concepts.curvature.spectra",
+    "trace": "whynet.concepts.curvature.traces",
+    "moments": "whynet.concepts.curvature.traces",
+    "Moments": "whynet.concepts.curvature.traces",
+    "log_determinant": "whynet.concepts.curvature.traces",
+    "noise_scale": "whynet.concepts.curvature.traces",
 }
 
 __all__ = [*_HOMES]
