@@ -2,7 +2,8 @@
 
 The promise is a quarter of the CPU seconds of `regioncam` (Rust, single precision) on the networks
 2-64-64-64-1 and 2-128-128-128-1 of PyTorch's initialization on [-1, 1]^2, on one core, in float64
-with vertices right to 1e-12; and a million cells in under 15 s and 4 GB. The floor is the network
+with vertices right to 1e-12; and a million cells in under 15 s and 4 GB on two cores, here held
+against the CPU seconds of one, which a busy machine does not stretch. The floor is the network
 itself at the vertices at which each layer was met: whatever finds the cells must at least know
 their affine maps, of which a vertex carries a third.
 
@@ -153,13 +154,14 @@ def beside_the_peer(width: int, peer: str | None, repeats: int) -> bool:
 def many(name: str, module: nn.Module, shape: tuple[int, ...], scale: float, most: float) -> bool:
     """Print seconds and memory of one large subdivision."""
     graph = graph_of(module, *shape)
-    begun = time.perf_counter()
+    begun, busy = time.perf_counter(), time.process_time()
     cells = cut(graph, scale=scale)
-    seconds = time.perf_counter() - begun
+    seconds, busy = time.perf_counter() - begun, time.process_time() - busy
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     count = len(cells.offsets) - 1
-    print(f"{name}: {count} cells in {seconds:.1f} s, peak of the process {memory:.2f} GB")
-    return seconds <= most and memory <= GIGABYTES
+    line = f"{name}: {count} cells in {seconds:.1f} s ({busy:.1f} CPU seconds of one core)"
+    print(f"{line}, peak of the process {memory:.2f} GB", flush=True)
+    return busy <= most and memory <= GIGABYTES
 
 
 def convolutional(channels: int, side: int, pool: type[nn.Module]) -> nn.Sequential:
@@ -181,13 +183,14 @@ def main() -> int:
     torch.set_num_threads(1)
     cut(graph_of(network(2, 8, 1), 2))  # compiled, or read from the cache
     held = [beside_the_peer(w, arguments.peer, arguments.repeats) for w in (64, 128)]
-    torch.set_num_threads(2)
     deep = network(2, *[64] * 16, 1, std=2.0)
     held.append(many("2-(64, 16 times)-1", deep, (2,), 1.25, SECONDS))
+    deeper = network(2, *[128] * 16, 1, std=2.0)
+    held.append(many("2-(128, 16 times)-1", deeper, (2,), 0.31, SECONDS))
     for name, pool in (("means", nn.AvgPool2d), ("maxima", nn.MaxPool2d)):
         small, large = convolutional(1, 8, pool), convolutional(3, 32, pool)
         held.append(many(f"convolutions, {name}, 1x8x8", small, (1, 8, 8), 0.8, 30.0))
-        scale = 0.045 if pool is nn.AvgPool2d else 0.02
+        scale = 0.0405 if pool is nn.AvgPool2d else 0.029
         held.append(many(f"convolutions, {name}, 3x32x32", large, (3, 32, 32), scale, 30.0))
     return 0 if all(held) else 1
 

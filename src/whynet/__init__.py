@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from whynet.atlas.run import claim as claim
+    from whynet.concepts import curvature as curvature
+    from whynet.concepts import kernels as kernels
     from whynet.concepts import regions as regions
     from whynet.concepts.condensation.reduction import condense as condense
     from whynet.concepts.measuring import measure as measure
@@ -55,7 +57,11 @@ _HOMES = {
     "StoreError": "whynet.core.errors",
 }
 
-_CONCEPTS = {"regions": "whynet.concepts.regions"}
+_CONCEPTS = {
+    "curvature": "whynet.concepts.curvature",
+    "kernels": "whynet.concepts.kernels",
+    "regions": "whynet.concepts.regions",
+}
 
 __all__ = [*_HOMES, *_CONCEPTS, "__version__"]
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from whynet.atlas.journal import Journal
 from whynet.atlas.page import run_command, written
-from whynet.atlas.pages import FIGURES, INDEX, PAGE, RUN, write_pages
+from whynet.atlas.pages import FIGURES, INDEX, PAGE, RUN, grids_in, write_pages
 from whynet.atlas.registry import PARTS, claims, find_claim
 from whynet.atlas.run import claim
 from whynet.cli.atlas import parse_axes
@@ -173,6 +174,7 @@ def test_axes_that_are_refused(words: list[str], argument: str) -> None:
         (["run", NAME, "--scale", "huge"], "scale"),
         (["run", NAME, "--rows", "0"], "rows"),
         (["run", NAME, "--seeds", "0"], "seeds"),
+        (["run", NAME, "--first-seed", "-1"], "first_seed"),
         (["run", NAME, "--seeds", "90000"], "--yes"),
         (["run", "gone.py:CLAIM"], "ID"),
         (["show", "nothing"], "ID"),
@@ -197,6 +199,25 @@ def test_the_command_on_a_page_runs_the_same_grid() -> None:
     again = grid_of(NAME, record.entry.metadata, "small", axes, 2)
     assert again == record.grids[""]
     assert written((0.1, 3, "a")) == "0.1,3,a"
+
+
+def test_fresh_seeds_stand_in_the_store_the_page_and_its_command(tmp_path: Path) -> None:
+    words = ["atlas", "run", NAME, "--scale", "smoke", "--steps=50", "--seeds", "2", "--quiet"]
+    for more in ([], ["--first-seed", "2"]):
+        assert main([*words, *more, "--out", str(tmp_path)]) == 0
+    with Journal.open(tmp_path / NAME, driver=False) as journal:
+        seeds = {json.loads(key)["seed"] for key in journal.finished()}
+    assert seeds == {0, 1, 2, 3}
+    content = json.loads((tmp_path / NAME / RUN).read_text("utf-8"))
+    entry = find_claim(NAME)
+    grid = grids_in(content, entry)[""]
+    assert grid.seed_numbers == range(2, 4)
+    for old in content["grids"].values():
+        del old["first_seed"]  # as earlier versions wrote it
+    assert grids_in(content, entry)[""].seed_numbers == range(2)
+    page = (tmp_path / NAME / PAGE).read_text("utf-8")
+    assert "2, from number 2 on" in page and "--seeds 2 --first-seed 2" in page
+    assert main(["verify", str(tmp_path / NAME), "--quiet"]) == 0
 
 
 def test_a_record_shows_itself_and_its_figure() -> None:

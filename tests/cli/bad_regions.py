@@ -37,6 +37,8 @@ MISTAKES = (
     Mistake("two rows for a plane", _measure("--through", "0,1"), "--through", "'0,1'; wanted 3 different rows"),
     Mistake("a row twice", _measure("--through", "0,1,1"), "--through", "wanted 3 different rows"),
     Mistake("a negative row", _measure("--through=-1,1,2"), "--through", "wanted 3 different rows"),
+    Mistake("no time", _measure("--box=-1,1", "--seconds", "0"), "--seconds", "0.0; wanted a number above 0"),
+    Mistake("time for a line", _measure("--line", "0,1", "--seconds", "9"), "--seconds", "it beside --line"),
     Mistake("no rows", _measure("--line", "a,b"), "--line", "'a,b'; wanted 2 different rows"),
     Mistake("outside the data", _measure("--through", "0,1,60"), "--through", "row 60; wanted rows of the test data, from 0 to 59"),
     Mistake("colors in a box of four inputs", _measure("--box=-1,1", "--color", "slope"), "--color", "it beside a box; wanted it beside a plane, or a box of two"),

@@ -148,6 +148,14 @@ def test_all_cells_in_a_box_of_four_inputs(shell: Shell) -> None:
     assert 9 < part["cells"] < summary["cells"]
 
 
+def test_the_end_of_the_time_leaves_a_lower_bound(shell: Shell) -> None:
+    for place in ("--through=0,1,2", "--box=-2,2"):
+        assert shell(*MEASURE, place, "--out", "late", "--seconds", "1e-9") == 3
+        assert "lower bound" in shell.out
+        assert not json.loads(Path("late/summary.json").read_text(encoding="utf-8"))["complete"]
+    assert "cells" in shell.good(*MEASURE, "--through=0,1,2", "--out", "late", "--seconds", "1000")
+
+
 def test_what_is_curved_is_named(shell: Shell) -> None:
     code = "from torch import nn\ndef f():\n    return nn.Sequential(nn.Linear(4, 3), nn.GELU())\n"
     Path("smooth.py").write_text(code, encoding="utf-8")

@@ -182,14 +182,13 @@ def test_eval_mode_leaves_dropout_and_batch_normalization_out() -> None:
         assert module.training
 
 
-@pytest.mark.parametrize("surroundings", ["no home", "plain", "no terminal", "read-only cache"])
+@pytest.mark.parametrize("surroundings", ["no home", "no terminal and C", "read-only cache"])
 def test_bare_surroundings(made: Path, tmp_path: Path, surroundings: str) -> None:
     copy_subject(made, tmp_path)
     kept = {name: os.environ[name] for name in ("PATH",) if name in os.environ}
     changed = {
         "no home": {},
-        "plain": {"LANG": "C", "LC_ALL": "C", "HOME": str(tmp_path)},
-        "no terminal": {"TERM": "", "HOME": str(tmp_path)},
+        "no terminal and C": {"TERM": "", "LANG": "C", "LC_ALL": "C", "HOME": str(tmp_path)},
         "read-only cache": {"HOME": "/proc/nowhere", "XDG_CACHE_HOME": "/proc/nowhere"},
     }[surroundings]
     ran = subprocess.run(

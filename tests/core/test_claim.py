@@ -140,3 +140,13 @@ def test_cells_cannot_be_changed() -> None:
 def test_a_grid_is_as_long_as_its_cells() -> None:
     grid = Grid("c", 1, {"a": (1, 2), "b": ("x",)}, 3)
     assert len(grid) == 6 == len(grid.cells())
+
+
+def test_fresh_seeds_are_other_cells_of_the_same_grid() -> None:
+    grid = Grid("c", 1, {"a": (1, 2)}, 3)
+    fresh = Grid("c", 1, {"a": (1, 2)}, 3, first_seed=3)
+    assert [cell.seed for cell in fresh.cells()] == [3, 4, 5, 3, 4, 5]
+    keys = {cell.key for cell in (*grid.cells(), *fresh.cells())}
+    assert keys == {cell.key for cell in Grid("c", 1, {"a": (1, 2)}, 6).cells()}
+    control = Control("one", "", "a", 1, "")
+    assert fresh.under(control).seed_numbers == range(3, 6)

@@ -218,3 +218,30 @@ def test_batches_are_kept_while_they_fit(monkeypatch: pytest.MonkeyPatch) -> Non
         operator = hessian(made, plan)
         operator.matvec(torch.ones(operator.size).double())
         assert len(operator._graphs) == wanted
+
+
+def test_batches_that_are_not_kept_take_a_single_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = small_objective(cuts=(10, 20))
+    plan = planned(made)
+    assert plan.once
+    assert not isinstance(plan.gauss_newton, NotApplicable)
+    assert plan.gauss_newton.once
+    wanted = [operator.matvec(torch.ones(operator.size)) for operator in operators(made, kept=9)]
+
+    def never(*given: object) -> object:
+        raise AssertionError(given)
+
+    for operator, right in zip(operators(made, kept=0), wanted, strict=True):
+        monkeypatch.setattr(operator, "_prepare", never)
+        assert same(operator.matvec(torch.ones(operator.size)), right, 1e-12)
+        with pytest.raises(AssertionError):
+            operator.matmat(torch.ones(operator.size, 2))
+
+
+def test_no_single_pass_where_forward_mode_cannot_be_differentiated() -> None:
+    """Softmax: PyTorch's forward mode edits what the reverse pass needs."""
+    net = filled(nn.Sequential(nn.Linear(4, 5), nn.Softmax(-1), nn.Linear(5, 3)))
+    made = objective(net, normal(30, 4, seed=5), labels(30, 3), cross_entropy, cuts=(10,))
+    plan = planned(made)
+    assert not plan.once
+    assert same(dense_hessian(made, kept=0), dense_hessian(made))

@@ -27,7 +27,9 @@ KINDS: dict[str, type] = {
     "Failed": type,
     "InputError": type,
     "StoreError": type,
+    "kernels": ModuleType,
     "regions": ModuleType,
+    "curvature": ModuleType,
     "__version__": str,
 }
 

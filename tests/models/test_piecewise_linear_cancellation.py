@@ -11,7 +11,7 @@ from tests.models.piecewise import graph_of
 from torch import Tensor, nn
 
 from whynet.core.outcome import NotApplicable
-from whynet.models import piecewise_linear_boxes, piecewise_linear_planes
+from whynet.models import piecewise_linear_boxes, piecewise_linear_plane_search
 from whynet.models.piecewise_linear_boxes import Limits, cells_by_vertices
 from whynet.models.piecewise_linear_local import local_maps
 from whynet.models.piecewise_linear_planes import subdivide
@@ -80,7 +80,7 @@ def test_cells_are_those_without_the_units(
 
 @pytest.mark.parametrize(
     ("count", "module"),
-    [(by_plane, piecewise_linear_planes), (by_vertices, piecewise_linear_boxes)],
+    [(by_plane, piecewise_linear_plane_search), (by_vertices, piecewise_linear_boxes)],
 )
 def test_round_off_that_is_not_cleared_is_noticed(
     count: Callable[[nn.Module, int], int], module: object, monkeypatch: pytest.MonkeyPatch

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from tests.models.piecewise import Forward, dense, graph_of
 from torch import Tensor, nn
 
-from whynet.core.outcome import NotApplicable
-from whynet.models import piecewise_linear_programs
+from whynet.models import piecewise_linear_program_parts, piecewise_linear_programs
 from whynet.models.piecewise_linear_boxes import Limits, cells_by_vertices
 from whynet.models.piecewise_linear_local import local_maps
 from whynet.models.piecewise_linear_programs import cells_by_programs
@@ -169,7 +168,7 @@ def test_bounds_and_interruptions_leave_lower_bounds(monkeypatch: pytest.MonkeyP
     late = cells_by_programs(graph_of(net, (7,)), *ends, Limits(10**5, 0.0), THINNEST)
     assert isinstance(late, PolytopeCells)
     assert (late.complete, len(late.centers)) == (False, 1)
-    calls, inner = [], piecewise_linear_programs.inscribed_ball
+    calls, inner = [], piecewise_linear_program_parts.inscribed_ball
 
     def stopping(*given: Any) -> Any:
         calls.append(1)
@@ -177,7 +176,7 @@ def test_bounds_and_interruptions_leave_lower_bounds(monkeypatch: pytest.MonkeyP
             raise KeyboardInterrupt
         return inner(*given)
 
-    monkeypatch.setattr(piecewise_linear_programs, "inscribed_ball", stopping)
+    monkeypatch.setattr(piecewise_linear_program_parts, "inscribed_ball", stopping)
     kept = cells_of(net, 7)
     assert not kept.complete
     assert 2 < len(kept.centers) < len(whole.centers)
@@ -200,8 +199,38 @@ def test_levels_and_maxima_of_two() -> None:
     assert isinstance(other, PolytopeCells)
     assert patterns(net, found) == patterns(net, other)
     holds(found, net)
-    pooled = nn.MaxPool1d(3)
-    answer = cells_by_programs(
-        graph_of(pooled, (1, 6)), -np.ones(6), np.ones(6), Limits(9), THINNEST
-    )
-    assert isinstance(answer, NotApplicable)
+
+
+class Backward:
+    """Stands for a pool: jobs are done in another order, results come in theirs."""
+
+    def map(self, function: Any, jobs: Any, chunksize: int) -> Any:
+        return iter([function(job) for job in reversed(list(jobs))][::-1])
+
+    def shutdown(self, **how: bool) -> None:
+        self.closed = how
+
+
+def same(one: PolytopeCells, other: PolytopeCells) -> None:
+    for name in ("offsets", "normals", "limits", "walls", "centers", "radii", "maps"):
+        assert np.array_equal(getattr(one, name), getattr(other, name)), name
+
+
+def test_shared_work_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, pool = network(7, 6, 5, 1), Backward()
+    alone = cells_of(net, 7)
+    monkeypatch.setattr(piecewise_linear_programs, "_WORTH_SHARING", 2)
+    monkeypatch.setattr(piecewise_linear_programs, "_pool", lambda workers: pool)
+    same(alone, cells_of(net, 7))
+    assert pool.closed == {"cancel_futures": True}
+    part = cells_of(net, 7, most=20)
+    assert not part.complete and len(part.centers) > 20
+
+
+@pytest.mark.endurance
+def test_processes_give_the_same() -> None:
+    net = network(7, 8, 7, 1)
+    ends = -np.ones(7), np.ones(7)
+    shared = cells_by_programs(graph_of(net, (7,)), *ends, Limits(10**5), THINNEST, workers=2)
+    assert len(shared.centers) > 2 * piecewise_linear_programs._WORTH_SHARING
+    same(cells_of(net, 7), shared)

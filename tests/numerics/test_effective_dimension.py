@@ -54,7 +54,9 @@ def test_every_probe_is_bracketed_whatever_the_number_of_steps(steps: int) -> No
             np.testing.assert_allclose(low, high, atol=1e-4 * SIZE)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "dtype", [pytest.param(torch.float32, marks=pytest.mark.endurance), torch.float64]
+)
 @pytest.mark.parametrize("steps", [4, 30])
 def test_its_interval_covers_with_an_outlier_removed_or_left_in(
     steps: int, dtype: torch.dtype

@@ -66,10 +66,10 @@ def ends(values, steps, level, runs):
 @pytest.mark.parametrize("name", SPECTRA)
 @pytest.mark.parametrize("steps", [2, 5, 15])
 def test_ends_miss_at_most_as_often_as_promised(name, steps):
-    # 1500 draws at a promised 25 % of misses: three standard deviations are 3.4 %.
-    low, high, priori = ends(SPECTRA[name], steps, level=0.5, runs=1500)
+    # 600 draws at a promised 25 % of misses: three standard deviations are 5.3 %.
+    low, high, priori = ends(SPECTRA[name], steps, level=0.5, runs=600)
     for missed in (low, high, priori):
-        assert missed.mean() <= 0.25 + 0.034
+        assert missed.mean() <= 0.25 + 0.053
 
 
 @pytest.mark.parametrize("name", SPECTRA)

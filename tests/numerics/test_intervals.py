@@ -10,6 +10,7 @@ from whynet.core.errors import InputError
 from whynet.numerics.intervals import (
     difference_of_means,
     difference_of_proportions,
+    half_widths,
     mean_t,
     newcombe_bounds,
     paired_difference,
@@ -198,3 +199,13 @@ def test_tango_refuses_what_is_not_boolean():
         paired_difference_of_proportions([1, 0], [True, False])
     with pytest.raises(InputError, match="right_second: found 1 examples"):
         paired_difference_of_proportions([True, False], [True])
+
+
+def test_half_widths_are_those_of_single_means():
+    values = np.random.default_rng(0).normal(size=(4, 31, 3))
+    widths = half_widths(values, 1, 0.9)
+    assert widths.shape == (4, 3)
+    for place in np.ndindex(4, 3):
+        bar = mean_t(values[place[0], :, place[1]], level=0.9)
+        assert widths[place] == pytest.approx(bar.high - bar.value)
+    assert np.isnan(half_widths(values[:, :1], 1)).all()

@@ -47,7 +47,9 @@ def runs(seeds, dtype=torch.float64, steps=40):
         yield rule, grid, known, values
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "dtype", [pytest.param(torch.float32, marks=pytest.mark.endurance), torch.float64]
+)
 def test_density_band_covers(dtype):
     inside = []
     for rule, grid, known, values in runs(range(200), dtype):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment
 
@@ -17,7 +17,7 @@ from whynet.core.citations import bibliography
 from whynet.core.claim import QUESTION_GROUPS, QUESTIONS, Value
 from whynet.core.estimate import format_interval
 from whynet.core.question import Figure
-from whynet.pages.drawing import draw_figure
+from whynet.pages.drawing import figure_files, placed
 from whynet.pages.frame import environment, style
 from whynet.pages.words import slug, visible
 
@@ -57,8 +57,30 @@ def _environment() -> Environment:
     return environment("whynet.atlas", {})
 
 
-def render_claim(record: Record) -> str:
-    """Write the page of a claim that was run: self-contained, without scripts."""
+@dataclass(frozen=True)
+class Drawn:
+    """A figure of a claim that was drawn, or why it cannot be.
+
+    Attributes:
+        figure: what was to be drawn.
+        files: format (`svg`, `pdf`) to what its file holds; empty where it cannot be drawn.
+        fault: why it cannot be drawn.
+
+    """
+
+    figure: Figure
+    files: Mapping[str, bytes]
+    fault: str = ""
+
+
+def render_claim(record: Record, drawn: Sequence[Drawn] | None = None) -> str:
+    """Write the page of a claim that was run: self-contained, without scripts.
+
+    Args:
+        record: what was run.
+        drawn: its figures; drawn here where not given.
+
+    """
     about, verdict = record.entry.metadata, record.verdict
     sheet, sheet_hash = style()
     states = record.dataset[STATE].values
@@ -75,7 +97,14 @@ def render_claim(record: Record) -> str:
             concept=record.entry.concept.replace("_", " "),
             state=verdict.state,
             sentence=verdict.sentence,
-            figures=_figures(record),
+            figures=[
+                {
+                    "svg": placed(one.figure, one.files["svg"]) if one.files else "",
+                    "fault": one.fault,
+                    "caption": one.figure.caption,
+                }
+                for one in (drawn_figures(record) if drawn is None else drawn)
+            ],
             controls=_controls(record),
             numbers=[(n, format_interval(e)) for n, e in verdict.judgement.numbers.items()],
             tolerance=about.tolerance,
@@ -112,15 +141,15 @@ def figures_of(record: Record) -> list[Figure]:
     return found
 
 
-def _figures(record: Record) -> list[dict[str, Any]]:
-    """Draw the claim; a figure that fails costs no page."""
+def drawn_figures(record: Record) -> list[Drawn]:
+    """Draw the claim and its controls, once for page and print; a fault costs no page."""
     drawn = []
     for figure in figures_of(record):
         try:
-            drawn.append({"svg": draw_figure(figure), "fault": "", "caption": figure.caption})
+            drawn.append(Drawn(figure, figure_files(figure)))
         except Exception as error:  # noqa: BLE001 - a user's claim may draw anything
             fault = f"{type(error).__name__}: {visible(error, 300)}"
-            drawn.append({"svg": "", "fault": fault, "caption": figure.caption})
+            drawn.append(Drawn(figure, {}, fault))
     return drawn
 
 
@@ -144,7 +173,9 @@ def _grid(record: Record) -> list[tuple[str, str, str]]:
     grid = record.grids[CLAIM]
     meanings = {p.name: p.meaning for p in record.entry.metadata.parameters}
     rows = [(n, meanings.get(n, ""), written(values)) for n, values in grid.axes.items()]
-    return [*rows, ("seeds", "repetitions", str(grid.seeds))]
+    numbers = grid.seed_numbers
+    which = f"{grid.seeds}, from number {numbers[0]} on" if grid.first_seed else str(grid.seeds)
+    return [*rows, ("seeds", "repetitions", which)]
 
 
 def written(values: Iterable[Value]) -> str:
@@ -159,7 +190,10 @@ def run_command(record: Record) -> str:
     words = ["whynet", "atlas", "run", name]
     for parameter, values in grid.axes.items():
         words += [f"--{parameter.replace('_', '-')}={written(values)}"]
-    return shlex.join([*words, "--seeds", str(grid.seeds)])
+    words += ["--seeds", str(grid.seeds)]
+    if grid.first_seed:
+        words += ["--first-seed", str(grid.first_seed)]
+    return shlex.join(words)
 
 
 def render_index(rows: Sequence[Row]) -> str:

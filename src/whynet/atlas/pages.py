@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from whynet.atlas.journal import Identity, Journal
 from whynet.atlas.judging import CLAIM, verdict_of
-from whynet.atlas.page import Row, figures_of, render_claim, render_index
+from whynet.atlas.page import Row, drawn_figures, render_claim, render_index
 from whynet.atlas.registry import ClaimEntry, claims, load_claim
 from whynet.atlas.run import Record, tables_of
 from whynet.core.claim import Grid, Value
 from whynet.core.errors import InputError, StoreError
-from whynet.pages.drawing import figure_files
 
 RUN, PAGE, INDEX, FIGURES = "run.json", "page.html", "index.html", "figures"
 """Beside a journal: what was asked and found; its page; its figures as SVG and PDF; and above them
@@ -43,21 +41,21 @@ def keep(record: Record, folder: Path) -> None:
         "sentence": record.verdict.sentence,
         "controls": {n: [j.state, j.sentence] for n, j in record.verdict.controls.items()},
         "grids": {
-            name: {"axes": {n: list(v) for n, v in grid.axes.items()}, "seeds": grid.seeds}
+            name: {
+                "axes": {n: list(v) for n, v in grid.axes.items()},
+                "seeds": grid.seeds,
+                "first_seed": grid.first_seed,
+            }
             for name, grid in record.grids.items()
         },
     }
     _replace(folder / RUN, json.dumps(content, indent=1, allow_nan=False) + "\n")
-    _replace(folder / PAGE, render_claim(record))
+    drawn = drawn_figures(record)
+    _replace(folder / PAGE, render_claim(record, drawn))
     (folder / FIGURES).mkdir(exist_ok=True)
-    for figure in figures_of(record):
-        files: dict[str, bytes] = {}
-        # A user's claim may draw anything, and the page says why a figure cannot be drawn; a disk
-        # that cannot be written to is no such case.
-        with contextlib.suppress(Exception):
-            files = figure_files(figure)
-        for kind, data in files.items():
-            _replace(folder / FIGURES / f"{figure.name}.{kind}", data)
+    for one in drawn:
+        for kind, data in one.files.items():
+            _replace(folder / FIGURES / f"{one.figure.name}.{kind}", data)
 
 
 def _replace(path: Path, content: str | bytes) -> None:
@@ -67,7 +65,7 @@ def _replace(path: Path, content: str | bytes) -> None:
     fresh.replace(path)
 
 
-def write_pages(folder: Path) -> Path:
+def write_pages(folder: Path, written: Collection[Path] = ()) -> Path:
     """Judge the stores of a folder again, and write their pages and the index.
 
     Claims of the catalogue are judged anew from their journals. A claim of a user's own file is
@@ -75,6 +73,7 @@ def write_pages(folder: Path) -> Path:
 
     Args:
         folder: holds a folder for each claim, as `whynet atlas run` writes them.
+        written: those of them that were just judged, and whose pages stand.
 
     Returns:
         Path of the index.
@@ -89,15 +88,15 @@ def write_pages(folder: Path) -> Path:
     stores = sorted(path.parent for path in folder.glob(f"*/{RUN}"))
     if not stores:
         raise InputError("DIR", f"no store in {str(folder)!r}", "the --out of `whynet atlas run`")
-    rows = [_row(store, folder) for store in stores]
+    rows = [_row(store, folder, again=store not in written) for store in stores]
     _replace(folder / INDEX, render_index(rows))
     return folder / INDEX
 
 
-def _row(store: Path, folder: Path) -> Row:
+def _row(store: Path, folder: Path, *, again: bool) -> Row:
     content = read_run(store / RUN)
     entry = claims().get(content["claim"])
-    if entry is not None and content["source"] is None:
+    if again and entry is not None and content["source"] is None:
         grids = grids_in(content, entry)
         with Journal.open(
             store, Identity(entry.id, entry.metadata.version, None), driver=False
@@ -122,7 +121,13 @@ def _row(store: Path, folder: Path) -> Row:
 def grids_in(content: Mapping[str, Any], entry: ClaimEntry) -> dict[str, Grid]:
     """Return the grids of a `run.json`: variant (`""` for the claim) to grid."""
     return {
-        name: Grid(entry.id, entry.metadata.version, _axes(grid["axes"]), int(grid["seeds"]))
+        name: Grid(
+            entry.id,
+            entry.metadata.version,
+            _axes(grid["axes"]),
+            int(grid["seeds"]),
+            int(grid.get("first_seed", 0)),
+        )
         for name, grid in content["grids"].items()
     }
 
@@ -152,7 +157,8 @@ def read_run(path: Path, argument: str = "DIR") -> dict[str, Any]:
         sound = all(isinstance(t, str) for t in texts) and content["state"] in STATES
         sound = sound and isinstance(content["answers"], list) and CLAIM in grids
         sound = sound and all(
-            isinstance(grid["axes"], dict) and isinstance(grid["seeds"], int)
+            isinstance(grid["axes"], dict)
+            and all(isinstance(n, int) for n in (grid["seeds"], grid.get("first_seed", 0)))
             for grid in grids.values()
         )
         if not sound:

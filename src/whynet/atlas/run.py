@@ -86,6 +86,7 @@ class ClaimRunner:
         scale: str = "small",
         *,
         seeds: int | None = None,
+        first_seed: int = 0,
         out: str | Path | None = None,
         execution: Execution | None = None,
         controls: bool = True,
@@ -97,6 +98,7 @@ class ClaimRunner:
         Args:
             scale: preset of the grid: `smoke`, `small` or `full`.
             seeds: repetitions; those of the preset by default.
+            first_seed: number of the first of them.
             out: folder of the store, which is resumed where it holds this claim; a temporary
                 one by default.
             execution: how the groups run; one after the other in this process by default.
@@ -110,7 +112,7 @@ class ClaimRunner:
 
         """
         changes = {name: _listed(values) for name, values in axes.items()}
-        grid = grid_of(self.entry.id, self.entry.metadata, scale, changes, seeds)
+        grid = grid_of(self.entry.id, self.entry.metadata, scale, changes, seeds, first_seed)
         with ExitStack() as stack:
             folder = Path(out) if out is not None else None
             place = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))

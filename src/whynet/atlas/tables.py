@@ -52,5 +52,5 @@ def table_of(grid: Grid, values: Mapping[str, Values], failed: Mapping[str, str]
         for name, array in arrays.items()
     }
     variables[STATE] = (names, state.reshape(shape))
-    coords = {**{name: list(axis) for name, axis in grid.axes.items()}, "seed": range(grid.seeds)}
+    coords = {**{name: list(axis) for name, axis in grid.axes.items()}, "seed": grid.seed_numbers}
     return xr.Dataset(variables, coords=coords)

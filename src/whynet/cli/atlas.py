@@ -45,6 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="repetitions (default: the preset's); with --on other seeds to train (default: 3)",
     )
     run.add_argument(
+        "--first-seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="number of the first repetition, to judge on seeds that no band was chosen on",
+    )
+    run.add_argument(
         "--out",
         metavar="DIR",
         help="folder of the stores (default: out/atlas; with --on out/theories)",
@@ -58,14 +65,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster")
     run.add_argument(
         "--insecure-cluster",
-        dest="insecure_cluster",
         action="store_true",
         help="allow an unencrypted address that is not of this machine",
     )
-    run.add_argument("--cell-timeout", dest="cell_timeout", metavar="TIME", help="of a group")
-    run.add_argument(
-        "--retry-failed", dest="retry_failed", action="store_true", help="run failed cells again"
-    )
+    run.add_argument("--cell-timeout", metavar="TIME", help="of a group")
+    run.add_argument("--retry-failed", action="store_true", help="run failed cells again")
     run.add_argument(
         "--expect",
         choices=("supported", "refuted", "inconclusive"),

@@ -29,6 +29,7 @@ _STORES = {
     "retry_failed": False,
     "expect": None,
     "yes": False,
+    "first_seed": 0,
 }
 """Options of a run into a store, with the values they have where they were not given."""
 

@@ -55,7 +55,7 @@ def run_claims(arguments: argparse.Namespace) -> int:
             break
     if arguments.json:
         print_json([_content(record) for record in records])
-    index = write_pages(out)
+    index = write_pages(out, [out / record.entry.id for record in records])
     if not arguments.quiet and not arguments.json:
         print_line(f"report: {index}")
     return _code(records, arguments)
@@ -74,7 +74,8 @@ def _plan(arguments: argparse.Namespace) -> list[tuple[ClaimEntry, Grid]]:
     plan = []
     for entry in entries:
         axes = parse_axes(rest, entry.metadata)
-        grid = grid_of(entry.id, entry.metadata, arguments.scale, axes, arguments.seeds)
+        seeds = arguments.seeds, arguments.first_seed
+        grid = grid_of(entry.id, entry.metadata, arguments.scale, axes, *seeds)
         cells = len(grid) * (1 + len(entry.metadata.controls))
         if cells > MANY and not arguments.yes:
             raise InputError("--yes", f"a grid of {cells:,} cells, controls included", "--yes")

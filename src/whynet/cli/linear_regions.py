@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ _MOST, _MOST_OF_BOX = 1_000_000, 50_000
 """Cells, or pieces of a segment, where it stops by default; and cells of more than two inputs."""
 
 _PLACES = ("through", "plane", "box", "line")
-_OPTIONS = (*_PLACES, "color", "checkpoints", "max_cells", "out")
+_OPTIONS = (*_PLACES, "color", "checkpoints", "max_cells", "seconds", "out")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--max-cells", metavar="N", type=int, help="where to stop (default: 1000000; boxes 50000)"
     )
+    group.add_argument("--seconds", metavar="S", type=float, help="time after which it stops")
     group.add_argument("--out", metavar="DIR", help=f"folder to write (default: out/{NAME})")
 
 
@@ -79,6 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     rows, given = _checked(arguments)
     out = arguments.out or f"out/{NAME}"
+    began = time.monotonic()
     place = check_place(out)
     request = request_from(arguments)
     with bars(arguments.quiet or arguments.json) as shown:
@@ -115,10 +118,10 @@ def run(arguments: argparse.Namespace) -> int:
         return main.DONE
     if isinstance(found, PlaneRegions):
         return main.INTERRUPTED if found.interrupted else main.PARTLY
-    # What was stopped at the bound has more cells than it; else somebody interrupted.
+    # What was stopped at a bound is beyond it; else somebody interrupted.
+    late = arguments.seconds is not None and time.monotonic() - began >= arguments.seconds
     most = arguments.max_cells or (_MOST_OF_BOX if summary["kind"] == "box" else _MOST)
-    stopped = summary.get("cells", 0) > most
-    return main.PARTLY if stopped else main.INTERRUPTED
+    return main.PARTLY if late or summary.get("cells", 0) > most else main.INTERRUPTED
 
 
 def _checked(arguments: argparse.Namespace) -> tuple[tuple[int, ...], Plane | None]:
@@ -133,12 +136,14 @@ def _checked(arguments: argparse.Namespace) -> tuple[tuple[int, ...], Plane | No
         raise InputError(_option(places[0]) if places else NAME, named, wanted)
     if arguments.max_cells is not None and arguments.max_cells < 1:
         raise InputError("--max-cells", repr(arguments.max_cells), "a whole number of at least 1")
+    if arguments.seconds is not None and not arguments.seconds > 0:
+        raise InputError("--seconds", repr(arguments.seconds), "a number above 0")
     if "rounds" in arguments:
         raise InputError("--rounds", f"it beside {NAME}", f"no rounds: {NAME} is exact")
     if arguments.through is not None:
         return parse_rows(arguments.through, 3, "--through"), None
     if arguments.line is not None:
-        for name in ("color", "checkpoints"):
+        for name in ("color", "checkpoints", "seconds"):
             if getattr(arguments, name) is not None:
                 raise InputError(_option(name), "it beside --line", "it beside a plane")
         return parse_rows(arguments.line, 2, "--line"), None
@@ -155,7 +160,7 @@ def _compute(
     from whynet.concepts.regions.planes import Plane
     from whynet.concepts.regions.polylines import along
     from whynet.concepts.regions.subdivision import subdivide
-    from whynet.examination.region_request import box_of, called, parse_box, rows_of
+    from whynet.examination.region_request import box_of, called, parse_box, rows_of, workers
 
     most = arguments.max_cells or _MOST
     if arguments.line is not None:
@@ -172,10 +177,11 @@ def _compute(
                         wanted = "it beside a plane, or a box of two inputs"
                         raise InputError(_option(name), "it beside a box", wanted)
                 most = arguments.max_cells or _MOST_OF_BOX
-                return cells_in_box(subject, *found, max_cells=most)
+                limits = {"max_cells": most, "seconds": arguments.seconds}
+                return cells_in_box(subject, *found, **limits, workers=workers())
             given = found
         assert given is not None
-        return subdivide(subject, given, max_cells=most)
+        return subdivide(subject, given, max_cells=most, seconds=arguments.seconds)
 
 
 def _not_applicable(arguments: argparse.Namespace, outcome: NotApplicable) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
@@ -236,6 +236,8 @@ class Grid:
         version: its version.
         axes: parameter to its values, in the order of the claim.
         seeds: repetitions.
+        first_seed: number of the first of them; bands that were chosen on some seeds are judged
+            on others.
 
     """
 
@@ -243,6 +245,12 @@ class Grid:
     version: int
     axes: Mapping[str, tuple[Value, ...]]
     seeds: int
+    first_seed: int = 0
+
+    @property
+    def seed_numbers(self) -> range:
+        """The numbers of the repetitions."""
+        return range(self.first_seed, self.first_seed + self.seeds)
 
     def cells(self) -> list[Cell]:
         """Return all cells in canonical order: parameters as the claim lists them, then seeds."""
@@ -250,7 +258,7 @@ class Grid:
         return [
             Cell(self.claim, self.version, dict(zip(names, values, strict=True)), seed)
             for values in product(*self.axes.values())
-            for seed in range(self.seeds)
+            for seed in self.seed_numbers
         ]
 
     def __len__(self) -> int:
@@ -259,7 +267,7 @@ class Grid:
     def under(self, control: Control) -> Grid:
         """Return the same grid with a control's parameter set."""
         axes = {**self.axes, control.parameter: (control.value,)}
-        return Grid(self.claim, self.version, axes, self.seeds)
+        return replace(self, axes=axes)
 
 
 MOST_CELLS: Final = 10**8
@@ -272,6 +280,7 @@ def grid_of(
     scale: str = "small",
     changes: Mapping[str, Sequence[Value]] | None = None,
     seeds: int | None = None,
+    first_seed: int = 0,
 ) -> Grid:
     """Return the grid of a preset, with some of its axes replaced.
 
@@ -281,6 +290,7 @@ def grid_of(
         scale: one of its presets.
         changes: parameter to values.
         seeds: repetitions; those of the preset by default.
+        first_seed: number of the first repetition.
 
     Raises:
         InputError: an unknown scale or parameter, or a value out of its range; the sentence
@@ -301,7 +311,10 @@ def grid_of(
     count = seeds if seeds is not None else int(preset["seeds"][0])
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= 10**6:
         raise InputError("seeds", repr(count), "a whole number from 1 to 1,000,000")
-    grid = Grid(name, claim.version, axes, count)
+    first = first_seed
+    if isinstance(first, bool) or not isinstance(first, int) or not 0 <= first <= 10**9:
+        raise InputError("first_seed", repr(first), "a whole number from 0 to 1,000,000,000")
+    grid = Grid(name, claim.version, axes, count, first)
     if len(grid) > MOST_CELLS:
         raise InputError("grid", f"{len(grid):,} cells", f"at most {MOST_CELLS:,}")
     return grid

@@ -17,8 +17,8 @@ import torch
 from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
-from whynet.derivatives import directional_gradients as directional
-from whynet.derivatives.empirical_ntk import Gradients, NtkPlan, gradients
+from whynet.derivatives.empirical_ntk import NtkPlan, gradients
+from whynet.derivatives.gradient_parts import Gradients, joined
 from whynet.models.subject import Subject
 
 MOST_DIRECTIONS = 2000
@@ -80,8 +80,7 @@ class Jacobians:
         size = max(1, BLOCK // max(1, self.plan.row_numbers))
         for start in range(0, len(places), size):
             part = places[start : start + size]
-            found = gradients(self.network, self.inputs(part), self.plan)
-            yield directional.on_cpu(found)
+            yield gradients(self.network, self.inputs(part), self.plan).on_cpu()
 
     def everything(self) -> np.ndarray:
         """Return the places of all rows."""
@@ -97,7 +96,7 @@ class InWeights:
         self._jacobians = jacobians
         self._matrix, done = torch.zeros((), dtype=jacobians.root.dtype), 0
         for found in jacobians.of(jacobians.everything()):
-            written = directional.dense(found)
+            written = found.written_out()
             root = jacobians.root[done : done + len(written)]
             weighted = (root.transpose(1, 2) @ written).flatten(0, 1)
             self._matrix = self._matrix + weighted.T @ weighted
@@ -109,14 +108,14 @@ class InWeights:
         factor = _factor(self._matrix, damping)
         parts = []
         for found in self._jacobians.of(self._jacobians.everything()):
-            half = _half(factor, directional.dense(found))
+            half = _half(factor, found.written_out())
             parts.append(half @ half.transpose(1, 2))
         return torch.cat(parts)
 
     def group(self, places: np.ndarray, damping: float) -> Tensor:
         """Return the same of some rows together, `[rows * outputs, rows * outputs]`."""
         factor = _factor(self._matrix, damping)
-        halves = [_half(factor, directional.dense(part)) for part in self._jacobians.of(places)]
+        halves = [_half(factor, part.written_out()) for part in self._jacobians.of(places)]
         flat = torch.cat(halves).flatten(0, 1)
         return flat @ flat.T
 
@@ -139,7 +138,7 @@ class InDirections:
         self, jacobians: Jacobians, least: float, condition: float, also: np.ndarray
     ) -> None:
         root, everything = jacobians.root, jacobians.everything()
-        own = torch.cat([directional.own_blocks(part) for part in jacobians.of(everything)])
+        own = torch.cat([part.own() for part in jacobians.of(everything)])
         sizes, vectors = torch.linalg.eigh(root.transpose(1, 2) @ own @ root)
         # The largest eigenvalue of all rows is at least that of one.
         least = max(least, float(sizes.max()) / condition)
@@ -153,19 +152,19 @@ class InDirections:
             raise MemoryError
         self._own = own
         self._groups: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
-        self._held = directional.joined(list(jacobians.of(self._rows)))
+        self._held = joined(list(jacobians.of(self._rows)))
         weights = (root[where] @ vectors[where, :, which][..., None]).transpose(1, 2)
-        self._directions = directional.along(self._at(where.numpy()), weights)
-        self._gram = directional.cross(self._directions, self._directions)[:, 0, :, 0]
+        self._directions = self._at(where.numpy()).along(weights)
+        self._gram = self._directions.products(self._directions, "full")[:, 0, :, 0]
         self.largest = _largest(self._gram)
         total = float(sizes.sum())
         self.neglected = max(0.0, 1 - float(sizes[kept].sum()) / total) if total > 0 else 0.0
 
     def _at(self, places: np.ndarray) -> Gradients:
-        return directional.at_rows(self._held, torch.as_tensor(np.searchsorted(self._rows, places)))
+        return self._held.at(torch.as_tensor(np.searchsorted(self._rows, places)))
 
     def _solved(self, factor: Tensor, places: np.ndarray) -> Tensor:
-        across = directional.cross(self._at(places), self._directions)[..., 0]
+        across = self._at(places).products(self._directions, "full")[..., 0]
         return _half(factor, across)
 
     def blocks(self, damping: float) -> Tensor:
@@ -187,8 +186,8 @@ class InDirections:
         key = tuple(int(place) for place in places)
         if key not in self._groups:
             found = self._at(places)
-            inner = directional.cross(found, found).flatten(2).flatten(0, 1)
-            across = directional.cross(found, self._directions)[..., 0]
+            inner = found.products(found, "full").flatten(2).flatten(0, 1)
+            across = found.products(self._directions, "full")[..., 0]
             self._groups = {key: (inner, across)}
         inner, across = self._groups[key]
         half = _half(_factor(self._gram, damping), across).flatten(0, 1)

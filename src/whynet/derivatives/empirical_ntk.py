@@ -1,36 +1,49 @@
 """The empirical neural tangent kernel of a subject: inner products of its parameter gradients.
 
-Of outputs f_c it is K(x, x')[c, d] = sum over trainable parameters of df_c(x) df_d(x'). A dense
-layer that is called once on rows gives its part as a product of two small Gram matrices, of what
-enters it and of what comes back to it; the other parameters are taken by Jacobians, example by
-example, blocks of rows at a time. Which way is right is found by a probe against plain autograd.
+Of outputs f_c it is K(x, x')[c, d] = sum over trainable parameters of df_c(x) df_d(x'). Three ways
+to a parameter's share are known and the cheapest is taken by counting multiplications (Novak,
+Sohl-Dickstein and Schoenholz 2022, arXiv:2206.08720, call them structured derivatives and Jacobian
+contraction): a matrix that is used at few positions gives the product of two small Gram matrices,
+of what enters it and of what comes back to it; one that is used at many gives the gradients of
+rows, written out; whatever is used in another way is taken by plain Jacobians. Which of them is
+right for a network is found by a probe against plain autograd.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.func import jacrev, vmap
-from torch.utils._pytree import tree_leaves, tree_map
+from torch import Tensor
+from torch.utils._pytree import tree_map
 
+from whynet.core.seeds import seed_from
 from whynet.derivatives.exact_kernels import exact_kernels
+from whynet.derivatives.gradient_parts import Form, Gradients, Part, Written, joined
 from whynet.derivatives.objective import row_count
-from whynet.models.network_checks import select_output
+from whynet.derivatives.parameter_uses import Watch
+from whynet.derivatives.row_jacobians import batched_jacobian, looped_jacobian, rows_of
+from whynet.derivatives.use_gradients import Axis, PartPlan, Seen, axis_of, part_of, planned_parts
 from whynet.models.subject import Subject
 
-BLOCK_BYTES = 2**28
-"""Memory for the gradients of one block of rows; two blocks are held at a time."""
+MEMORY = 2**29
+"""Bytes for the gradients of blocks of rows."""
 
-ACTIVITIES = 2**20
-"""Numbers in the inputs of a chunk, times outputs, whose Jacobians are taken at once."""
+SIGNALS = 64
+"""Outputs that are taken back through the network at once."""
 
-PROBE_ROWS = 3
+PANEL = 320
+"""Rows times outputs of a panel of a symmetric kernel, of which one half is computed."""
+
+CACHE, FEWEST = 2**26, 32
+"""Bytes that gradients take while they are computed, where so many rows are possible."""
+
+PROBE_ROWS, DIRECTIONS = 3, 6
+"""Rows of the probe, and random mixtures of all their outputs that are differentiated."""
+
 AGREES = {torch.float32: 1e-3, torch.float64: 1e-9}
 """How far a way may miss the loop, relative to the largest entry of the kernel."""
 
@@ -40,37 +53,47 @@ class NtkPlan:
     """How a network's kernel is computed.
 
     Attributes:
-        layers: paths of dense layers whose part is a product of Gram matrices.
+        parts: parameters whose uses are known, and how each is taken.
+        axes: of each use, where the rows stand.
+        keys: what the uses must be at every call.
         rest: names of the other trainable parameters, taken by Jacobians.
         batched: whether these Jacobians are taken for many rows at once.
+        together: whether many outputs are taken back through the network at once.
         outputs: number of outputs of an example.
         row_numbers: numbers held for a row of a block.
-        miss: largest gap to plain autograd on the probed rows, relative to the largest entry.
+        peak_numbers: numbers held for a row while its gradients are computed.
+        pair_work: multiplications that a pair of rows costs, outputs contracted.
+        miss: largest gap to plain autograd on mixtures of the outputs of the probed rows, relative
+            to the largest.
 
     """
 
-    layers: tuple[str, ...]
+    parts: tuple[PartPlan, ...]
+    axes: tuple[Axis, ...]
+    keys: tuple[tuple[object, ...], ...]
     rest: tuple[str, ...]
     batched: bool
+    together: bool
     outputs: int
     row_numbers: int
+    peak_numbers: int
+    pair_work: int
     miss: float = 0.0
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Paths of the dense layers that are used once, on rows, kept as factors, in order."""
+        return tuple(
+            part.names[0].removesuffix("weight").removesuffix(".")
+            for part in sorted(self.parts, key=lambda part: part.uses)
+            if part.single and part.way == "factors"
+        )
 
-@dataclass(frozen=True)
-class Gradients:
-    """The gradients of a block of rows, dense layers as factors.
-
-    Attributes:
-        entering: per layer `[rows, features]`, with a column of ones where its bias is trained.
-        returning: per layer `[rows, outputs, units]`.
-        rest: `[rows, outputs, parameters]` of the other parameters.
-
-    """
-
-    entering: tuple[Tensor, ...]
-    returning: tuple[Tensor, ...]
-    rest: Tensor
+    def only(self, layer: str) -> NtkPlan:
+        """Return the plan of the parameters of one of the layers alone."""
+        parts = tuple(p for p in self.parts if p.names[0].rpartition(".")[0] == layer)
+        held = sum(part.row_numbers for part in parts)
+        return replace(self, parts=parts, rest=(), row_numbers=held, pair_work=held)
 
 
 def plan_ntk(subject: Subject, inputs: Any) -> NtkPlan:
@@ -88,23 +111,102 @@ def plan_ntk(subject: Subject, inputs: Any) -> NtkPlan:
     with torch.no_grad():
         outputs = subject.forward(subject.parameters, few)
     count = outputs[0].numel()
-    loop = NtkPlan((), names, False, count, count * _size(subject, names))
-    wanted = _product(*[gradients(subject, few, loop)] * 2, full=True)
+    size = count * _size(subject, names)
+    loop = NtkPlan((), (), (), names, False, False, count, size, size, size)
+    generator = torch.Generator().manual_seed(seed_from("kernel plan"))
+    mixed = torch.randn(DIRECTIONS, outputs.numel(), generator=generator).to(outputs)
+    # in float64, since a sum of millions of products in float32 may lose three digits
+    pulled = _pulled(subject, few, mixed).double()
+    wanted = pulled @ pulled.T
     scale = max(float(wanted.abs().max()), torch.finfo(wanted.dtype).tiny)
-    dense = _dense_layers(subject, few)
-    for layers, batched in ((dense, True), (dense, False), ((), True)):
-        held = {f"{path}.{name}".lstrip(".") for path in layers for name in ("weight", "bias")}
-        rest = tuple(name for name in names if name not in held)
-        size = count * _size(subject, rest) + sum(_widths(subject, path, count) for path in layers)
-        plan = NtkPlan(layers, rest, batched, count, size)
+    for plan in _candidates(subject, inputs, loop):
         try:
-            found = _product(*[gradients(subject, few, plan)] * 2, full=True)
+            held = gradients(subject, few, plan)
+            kernel = held.products(held, "full").reshape(mixed.shape[1], -1)
+            found = mixed @ kernel @ mixed.T
         except Exception:  # noqa: BLE001 - PyTorch raises many kinds where a way is barred
             continue
         miss = float((found - wanted).abs().max()) / scale
-        if miss <= AGREES.get(wanted.dtype, 1e-3):
-            return NtkPlan(layers, rest, batched, count, size, miss)
+        if miss <= AGREES.get(subject.dtype, 1e-3):
+            return replace(plan, miss=miss)
     return loop
+
+
+def _pulled(subject: Subject, inputs: Any, mixed: Tensor) -> Tensor:
+    """Return gradients `[k, P]` of mixtures of the outputs of all rows, by plain autograd."""
+    chosen = {name: p.clone().requires_grad_() for name, p in subject.parameters.items()}
+    with exact_kernels(), torch.enable_grad():
+        each = [
+            subject.forward({**subject.parameters, **chosen}, rows_of(inputs, i, i + 1)).reshape(-1)
+            for i in range(min(PROBE_ROWS, row_count(inputs)))
+        ]
+        flat = torch.cat(each)
+        found = [
+            torch.autograd.grad(
+                flat @ one, list(chosen.values()), retain_graph=True, materialize_grads=True
+            )
+            for one in mixed
+        ]
+    return torch.stack([torch.cat([part.reshape(-1) for part in parts]) for parts in found])
+
+
+def _candidates(subject: Subject, inputs: Any, loop: NtkPlan) -> Iterator[NtkPlan]:
+    """Yield plans, the cheapest first; none that takes everything one by one."""
+    try:
+        seen = _planned(subject, inputs, loop)
+    except Exception:  # noqa: BLE001 - a network that cannot be watched is taken by Jacobians
+        seen = None
+    if seen is not None:
+        yield replace(seen, together=True, batched=True)
+        yield replace(seen, batched=True)
+        if seen.rest:
+            yield seen
+    yield replace(loop, batched=True)
+
+
+def _planned(subject: Subject, inputs: Any, loop: NtkPlan) -> NtkPlan | None:
+    """Watch the network on two and on three rows; None where no use is known."""
+    first = rows_of(inputs, 0, 1)
+    watched = [_watched(subject, _repeated(first, rows)) for rows in (2, 3)]
+    uses = [watch.uses for watch, _ in watched]
+    if [u.key for u in uses[0]] != [u.key for u in uses[1]]:
+        return None
+    axes = [axis_of(*pair) for pair in zip(*uses, strict=True)]
+    others = set().union(*(watch.others for watch, _ in watched))
+    for use, axis in zip(uses[0], axes, strict=True):
+        if axis is None:
+            others |= {r.name for r in (use.weight, use.bias) if r is not None}
+    names = tuple(subject.parameters)
+    used = {r.name for use in uses[0] for r in (use.weight, use.bias) if r is not None}
+    trained = tuple(name for name in names if name in used and name not in others)
+    if not trained:
+        return None
+    parts = planned_parts(uses[1], trained, 3, loop.outputs)
+    unused = {name for name in names if name not in used and name not in others}
+    rest = tuple(name for name in names if name not in trained and name not in unused)
+    size = loop.outputs * _size(subject, rest)
+    held = size + sum(part.row_numbers for part in parts)
+    peak = max(held, size + sum(part.peak_numbers for part in parts))
+    work = size + sum(part.pair_work for part in parts)
+    return NtkPlan(
+        tuple(parts),
+        tuple(axis or Axis(0, 1) for axis in axes),
+        tuple(use.key for use in uses[1]),
+        rest,
+        False,
+        False,
+        loop.outputs,
+        held,
+        peak,
+        work,
+    )
+
+
+def _repeated(inputs: Any, rows: int) -> Any:
+    def repeat(leaf: Any) -> Any:
+        return leaf.expand(rows, *leaf.shape[1:]).contiguous() if isinstance(leaf, Tensor) else leaf
+
+    return tree_map(repeat, inputs)
 
 
 def empirical_ntk(
@@ -112,8 +214,9 @@ def empirical_ntk(
     first: Any,
     second: Any = None,
     *,
-    full: bool = False,
+    form: Form | None = None,
     plan: NtkPlan | None = None,
+    memory: int = MEMORY,
 ) -> Tensor:
     """Return the empirical neural tangent kernel between two batches, in the subject's precision.
 
@@ -121,196 +224,160 @@ def empirical_ntk(
         subject: the network, at the parameters of interest, in evaluation mode.
         first: a batch of n inputs.
         second: a batch of m inputs; the first one where None.
-        full: keep the outputs apart.
+        form: `full` keeps the outputs apart, `per-output` each with itself only, `trace` sums
+            over them; by default their mean.
         plan: how to compute it; chosen by a probe where None.
+        memory: bytes that the gradients of blocks of rows may take, apart from the result; blocks
+            have at least one row.
 
     Returns:
-        `[n, m]`, the trace over the outputs divided by their number; with `full`
-        `[n, outputs, m, outputs]`.
+        `[n, m]`, the trace over the outputs, by default divided by their number; `per-output`
+        `[n, m, outputs]`; `full` `[n, outputs, m, outputs]`.
 
-    Cost: without `full`, 2 n m (features + outputs * units) operations for a dense layer and
-    2 n m outputs for every other parameter. Memory: the result and two blocks of gradients.
+    Cost: of the trace, `plan.pair_work` multiplications a pair of rows, and one backward pass an
+    output; each pair of rows of a symmetric kernel once. Memory: the result and `memory`.
 
     """
     plan = plan or plan_ntk(subject, first)
+    kept: Form = form or "trace"
     width = torch.finfo(subject.dtype).bits // 8
-    block = max(1, BLOCK_BYTES // max(1, width * plan.row_numbers))
     n, symmetric = row_count(first), second is None
-    other = first if symmetric else second
-    m, kept = row_count(other), plan.outputs if full else 1
-    kernel = torch.zeros((n, kept, m, kept), dtype=subject.dtype, device=subject.device)
-    for top in range(0, n, block):
-        left = gradients(subject, rows_of(first, top, top + block), plan)
-        for start in range(top if symmetric else 0, m, block):
-            right = left
-            if not symmetric or start != top:
-                right = gradients(subject, rows_of(other, start, start + block), plan)
-            part = _product(left, right, full=full)
-            kernel[top : top + block, :, start : start + block] = part
-            if symmetric:
-                kernel[start : start + block, :, top : top + block] = part.permute(2, 3, 0, 1)
-    return kernel if full else kernel[:, 0, :, 0]
+    m = n if symmetric else row_count(second)
+    kernel = _empty(subject, plan, kept, n, m)
+    blocks = list(blocks_of_rows(plan, n, width, memory))
+    across = blocks if symmetric else list(blocks_of_rows(plan, m, width, memory))
+    for i, rows in enumerate(blocks):
+        left = gradients_of_block(subject, first, rows, plan, width, memory)
+        for columns in across[i:] if symmetric else across:
+            if symmetric and columns == rows:
+                _symmetric(kernel, left, rows, plan, kept)
+                continue
+            right = gradients_of_block(
+                subject, first if symmetric else second, columns, plan, width, memory
+            )
+            part = left.products(right, kept)
+            _put(kernel, part, rows, columns, kept, mirrored=symmetric)
+    return kernel if form is not None else kernel.div_(plan.outputs)
 
 
-def rows_of(inputs: Any, start: int, stop: int) -> Any:
-    """Cut a batch of any structure to some of its rows."""
-    return tree_map(lambda leaf: leaf[start:stop] if isinstance(leaf, Tensor) else leaf, inputs)
+def blocks_of_rows(plan: NtkPlan, rows: int, width: int, memory: int) -> Iterator[slice]:
+    """Cut rows into blocks, two of whose gradients fit; one block where all fit."""
+    size = max(1, memory // (2 * width * max(1, plan.row_numbers)))
+    if rows * plan.row_numbers * width <= memory // 2:
+        size = max(1, rows)
+    for start in range(0, rows, size):
+        yield slice(start, min(rows, start + size))
+
+
+def gradients_of_block(
+    subject: Subject, inputs: Any, rows: slice, plan: NtkPlan, width: int, memory: int
+) -> Gradients:
+    """Compute gradients of a block, as many rows at once as fit while they are computed.
+
+    Not more than a cache likes, but rows enough to make good use of the weights.
+    """
+    row = width * max(1, plan.peak_numbers)
+    size = max(1, min(memory // (2 * row), max(FEWEST, CACHE // row)))
+    starts = range(rows.start, rows.stop, size)
+    return joined([
+        gradients(subject, rows_of(inputs, start, min(rows.stop, start + size)), plan)
+        for start in starts
+    ])  # fmt: skip
+
+
+def _empty(subject: Subject, plan: NtkPlan, form: Form, n: int, m: int) -> Tensor:
+    count = plan.outputs
+    shapes = {"full": (n, count, m, count), "per-output": (n, m, count), "trace": (n, m)}
+    return torch.zeros(shapes[form], dtype=subject.dtype, device=subject.device)
+
+
+def _symmetric(kernel: Tensor, held: Gradients, rows: slice, plan: NtkPlan, form: Form) -> None:
+    """Fill the kernel of a block with itself: panels of rows against the rows from there on."""
+    count = rows.stop - rows.start
+    step = max(8, PANEL // max(3, plan.outputs if form == "full" else 1))
+    for top in range(0, count, step):
+        stop = min(count, top + step)
+        part = held.at(slice(top, stop)).products(held.at(slice(top, count)), form)
+        place = slice(rows.start + top, rows.start + stop)
+        across = slice(rows.start + top, rows.stop)
+        _put(kernel, part, place, across, form, mirrored=True)
+
+
+def _put(
+    kernel: Tensor, part: Tensor, rows: slice, columns: slice, form: Form, *, mirrored: bool
+) -> None:
+    if form == "full":
+        kernel[rows, :, columns] = part
+        if mirrored:
+            kernel[columns, :, rows] = part.permute(2, 3, 0, 1)
+        return
+    kernel[rows, columns] = part
+    if mirrored:
+        kernel[columns, rows] = part.transpose(0, 1)
 
 
 def gradients(subject: Subject, inputs: Any, plan: NtkPlan) -> Gradients:
     """Return the gradients of all outputs on a batch, in the form that a plan asks for."""
     # oneDNN's recurrent layers have no batching rule and would warn
     with exact_kernels(onednn=not (plan.batched and plan.rest)), torch.enable_grad():
-        entering, returning = _factors(subject, inputs, plan) if plan.layers else ((), ())
-        rows = row_count(inputs)
-        if not plan.rest:
-            empty = torch.zeros(rows, plan.outputs, 0, dtype=subject.dtype, device=subject.device)
-            return Gradients(entering, returning, empty)
-        jacobian = _batched if plan.batched else _looped
-        return Gradients(entering, returning, jacobian(subject, inputs, plan.rest))
+        parts = _by_uses(subject, inputs, plan) if plan.parts else []
+        if plan.rest or not parts:
+            jacobian = batched_jacobian if plan.batched else looped_jacobian
+            parts.append(Written(jacobian(subject, inputs, plan.rest)))
+        return Gradients(tuple(parts))
 
 
-def _product(left: Gradients, right: Gradients, *, full: bool) -> Tensor:
-    """Multiply the gradients of two blocks: `[n, C, m, C]`, or `[n, 1, m, 1]` contracted."""
-    n, outputs = left.rest.shape[:2]
-    m = len(right.rest)
-
-    def products(one: Tensor, two: Tensor) -> Tensor:
-        if full:
-            flat = one.reshape(n * outputs, -1) @ two.reshape(m * outputs, -1).T
-            return flat.reshape(n, outputs, m, outputs)
-        return (one.reshape(n, -1) @ two.reshape(m, -1).T / outputs).reshape(n, 1, m, 1)
-
-    total = products(left.rest, right.rest)
-    for a, b, u, v in zip(
-        left.entering, right.entering, left.returning, right.returning, strict=True
-    ):
-        total += products(u, v) * (a @ b.T)[:, None, :, None]
-    return total
+def _watched(subject: Subject, inputs: Any) -> tuple[Watch, Tensor]:
+    """Run the network with its uses of parameters recorded, each an end of the graph."""
+    parameters = {name: value.detach() for name, value in subject.parameters.items()}
+    watch = Watch(parameters, row_count(inputs))
+    with exact_kernels(), torch.enable_grad(), watch:
+        outputs = subject.forward(parameters, inputs)
+    return watch, outputs
 
 
-def _dense_layers(subject: Subject, inputs: Any) -> tuple[str, ...]:
-    """Paths of dense layers called once, on rows, whose trained parameters are theirs alone."""
-    calls: dict[str, list[tuple[int, ...]]] = {}
-    module = copy.deepcopy(subject.module)
-    owners: dict[int, int] = {}
-    for _, parameter in module.named_parameters(remove_duplicate=False):
-        owners[id(parameter)] = owners.get(id(parameter), 0) + 1
+def _by_uses(subject: Subject, inputs: Any, plan: NtkPlan) -> list[Part]:
+    """Return the planned parts: one forward pass, and one backward pass an output."""
+    watch, outputs = _watched(subject, inputs)
+    if tuple(use.key for use in watch.uses) != plan.keys:
+        raise ValueError("the network uses its parameters in another way on these rows")
     rows = row_count(inputs)
-    with _recorded(module, tuple(_plain_dense(module))) as seen, torch.no_grad():
-        _call(module, inputs)
-        for path, entering, _ in seen:
-            calls.setdefault(path, []).append(tuple(entering.shape))
-    return tuple(
-        path
-        for path, shapes in calls.items()
-        if len(shapes) == 1
-        and len(shapes[0]) == 2
-        and shapes[0][0] == rows
-        and all(owners[id(p)] == 1 for p in module.get_submodule(path).parameters())
-        and module.get_submodule(path).weight.requires_grad
-    )
+    places = sorted({place for part in plan.parts for place in part.uses})
+    leaving = [watch.uses[place].leaving for place in places]
+    signals = _signals(outputs.reshape(rows, -1), leaving, together=plan.together)
+    seen = {
+        place: Seen(watch.uses[place], signal, plan.axes[place], rows)
+        for place, signal in zip(places, signals, strict=True)
+    }
+    return [part_of(part, [seen[place] for place in part.uses]) for part in plan.parts]
 
 
-def _plain_dense(module: nn.Module) -> Iterator[str]:
-    for path, part in module.named_modules():
-        if type(part) is nn.Linear and "weight" in part._parameters:
-            yield path
+def _signals(outputs: Tensor, leaving: list[Tensor], *, together: bool) -> list[Tensor]:
+    """Return derivatives `[C, ...]` of all outputs, summed over rows, at some places."""
+    count = outputs.shape[1]
+    if not outputs.requires_grad:
+        return [held.new_zeros((count, *held.shape)) for held in leaving]
 
+    def back(cotangents: Tensor, batched: bool) -> Sequence[Tensor]:
+        return torch.autograd.grad(
+            outputs,
+            leaving,
+            cotangents,
+            retain_graph=True,
+            materialize_grads=True,
+            is_grads_batched=batched,
+        )
 
-@contextmanager
-def _recorded(
-    module: nn.Module, paths: tuple[str, ...]
-) -> Iterator[list[tuple[str, Tensor, Tensor]]]:
-    """Record path, what enters and what leaves of dense layers of a private copy."""
-    seen: list[tuple[str, Tensor, Tensor]] = []
-
-    def hook(path: str) -> Any:
-        def keep(part: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> Tensor:
-            seen.append((path, given[0].detach().clone(), out))
-            return out.clone()  # what follows may work in place
-
-        return keep
-
-    handles = [module.get_submodule(path).register_forward_hook(hook(path)) for path in paths]
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _call(module: nn.Module, inputs: Any) -> Any:
-    if isinstance(inputs, dict):
-        return module(**inputs)
-    return module(*(inputs if isinstance(inputs, tuple) else (inputs,)))
-
-
-def _factors(
-    subject: Subject, inputs: Any, plan: NtkPlan
-) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Return what enters the dense layers and what comes back to them, for every output."""
-    module = copy.deepcopy(subject.module)
-    with _recorded(module, plan.layers) as seen:
-        outputs = select_output(_call(module, inputs), subject.output)
-        by_path = {path: (entering, out) for path, entering, out in seen}
-        leaving = [by_path[path][1] for path in plan.layers]
-        flat = outputs.reshape(len(outputs), -1).sum(0)
-        back = [
-            torch.autograd.grad(one, leaving, retain_graph=True, materialize_grads=True)
-            for one in flat
+    eye = torch.eye(count, dtype=outputs.dtype, device=outputs.device)
+    if together and count > 1:
+        blocks = [
+            back(part[:, None].expand(-1, *outputs.shape), True)
+            for part in torch.split(eye, SIGNALS)
         ]
-    entering = []
-    for path in plan.layers:
-        given, bias = by_path[path][0], module.get_submodule(path).bias
-        if bias is not None and bias.requires_grad:
-            given = torch.cat([given, torch.ones_like(given[:, :1])], dim=1)
-        entering.append(given)
-    return tuple(entering), tuple(torch.stack(parts, dim=1) for parts in zip(*back, strict=True))
-
-
-def _batched(subject: Subject, inputs: Any, names: tuple[str, ...]) -> Tensor:
-    """Jacobians `[rows, outputs, parameters]` of all rows at once."""
-    if not all(isinstance(leaf, Tensor) for leaf in tree_leaves(inputs)):
-        raise TypeError("inputs that are no tensors have no rows")
-
-    def outputs(chosen: dict[str, Tensor], row: Any) -> Tensor:
-        one = tree_map(lambda leaf: leaf[None], row)
-        return subject.forward({**subject.parameters, **chosen}, one).reshape(-1)
-
-    chosen = {name: subject.parameters[name] for name in names}
-    rows, count = row_count(inputs), subject.forward(subject.parameters, rows_of(inputs, 0, 1))
-    numbers = sum(leaf[0].numel() for leaf in tree_leaves(inputs)) * count.numel()
-    chunk = max(1, min(64, ACTIVITIES // max(1, numbers)))
-    blocks = []
-    for start in range(0, rows, chunk):
-        part = rows_of(inputs, start, start + chunk)
-        found = vmap(jacrev(outputs), in_dims=(None, 0))(chosen, part)
-        blocks.append(torch.cat([found[name].detach().flatten(2) for name in names], dim=2))
-    return torch.cat(blocks)
-
-
-def _looped(subject: Subject, inputs: Any, names: tuple[str, ...]) -> Tensor:
-    """Return the same by plain autograd, one row and one output at a time."""
-    rows = []
-    for i in range(row_count(inputs)):
-        chosen = {name: subject.parameters[name].clone().requires_grad_() for name in names}
-        one = subject.forward({**subject.parameters, **chosen}, rows_of(inputs, i, i + 1))
-        per_output = []
-        for value in one.reshape(-1):
-            parts = torch.autograd.grad(
-                value, list(chosen.values()), retain_graph=True, materialize_grads=True
-            )
-            per_output.append(torch.cat([part.reshape(-1) for part in parts]))
-        rows.append(torch.stack(per_output))
-    return torch.stack(rows)
+        return [torch.cat(parts) for parts in zip(*blocks, strict=True)]
+    rows = [back(one.expand(outputs.shape), False) for one in eye]
+    return [torch.stack(parts) for parts in zip(*rows, strict=True)]
 
 
 def _size(subject: Subject, names: tuple[str, ...]) -> int:
-    return sum(subject.parameters[name].numel() for name in names)
-
-
-def _widths(subject: Subject, path: str, outputs: int) -> int:
-    layer = subject.module.get_submodule(path)
-    assert isinstance(layer, nn.Linear)
-    return layer.in_features + 1 + outputs * layer.out_features
+    return sum(math.prod(subject.parameters[name].shape) for name in names)

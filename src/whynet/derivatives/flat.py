@@ -77,7 +77,8 @@ class Layout:
 
     def flatten_many(self, tensors: Sequence[Tensor]) -> Tensor:
         """Join tensors [k, *shape], one per parameter, into columns [P, k]."""
-        rows = [tensor.detach().reshape(len(tensor), -1).to(self.dtype) for tensor in tensors]
+        sized = zip(tensors, self.sizes, strict=True)
+        rows = [tensor.detach().reshape(len(tensor), n).to(self.dtype) for tensor, n in sized]
         return torch.cat(rows, dim=1).T
 
     def unflatten_many(self, columns: Tensor) -> Vector:

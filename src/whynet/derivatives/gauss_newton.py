@@ -27,10 +27,10 @@ from whynet.derivatives.objective import Objective, widen
 from whynet.derivatives.ways import BatchProduct, leaves_of, reverse
 
 JacobianWay = Literal["double-reverse", "forward", "finite-differences"]
-OutputWay = Literal["reverse", "forward", "finite-differences"]
+OutputWay = Literal["closed-form", "reverse", "forward", "finite-differences"]
 
 JACOBIAN_WAYS: tuple[JacobianWay, ...] = ("double-reverse", "forward", "finite-differences")
-OUTPUT_WAYS: tuple[OutputWay, ...] = ("reverse", "forward", "finite-differences")
+OUTPUT_WAYS: tuple[OutputWay, ...] = ("closed-form", "reverse", "forward", "finite-differences")
 
 Linear = Callable[[Tensor, bool], Tensor]
 
@@ -42,9 +42,11 @@ class GaussNewtonPlan:
     Attributes:
         way: how the network is differentiated: twice in reverse, in forward mode, or by float64
             differences of its outputs; the last step, `J^T`, is reverse mode in each.
-        loss_way: how the loss is differentiated twice with respect to the outputs.
+        loss_way: how the loss is differentiated twice with respect to the outputs; in closed form
+            where the objective knows it.
         check: relative miss of a random direction against float64 differences.
         vmap: whether many vectors can be taken at once.
+        once: whether a single pass (`single_pass`) gives the same for batches that are not kept.
 
     """
 
@@ -52,6 +54,40 @@ class GaussNewtonPlan:
     loss_way: OutputWay
     check: float
     vmap: bool
+    once: bool = False
+
+
+@dataclass(frozen=True)
+class BatchJacobian:
+    """The derivative J of one batch's outputs by the parameters.
+
+    Attributes:
+        outputs: of the batch, detached.
+        push: vector (stacked where the flag is set) to `J v`, of the shape of the outputs.
+        pull: cotangent of the outputs (likewise) to `J^T u`, one tensor per parameter.
+
+    """
+
+    outputs: Tensor
+    push: Callable[[Vector, bool], Tensor]
+    pull: Callable[[Tensor, bool], Vector]
+
+
+def prepare_jacobian(objective: Objective, inputs: Any, way: JacobianWay) -> BatchJacobian:
+    """Prepare products with the Jacobian of one batch; arguments as `prepare_gauss_newton`.
+
+    Cost: one forward pass (double-reverse: and one backward pass).
+
+    """
+    leaves = leaves_of(objective)
+    outputs = objective.forward(leaves, inputs)
+    parameters = tuple(leaves.values())
+
+    def pull(cotangent: Tensor, batched: bool) -> Vector:
+        return reverse((outputs,), parameters, (cotangent.to(outputs.dtype),), batched=batched)
+
+    push = _push(objective, inputs, parameters, outputs, way)
+    return BatchJacobian(outputs.detach(), push, pull)
 
 
 def prepare_gauss_newton(
@@ -73,22 +109,19 @@ def prepare_gauss_newton(
         loss_way: how H is applied.
 
     Cost: one forward pass to prepare (double-reverse: and one backward pass), about one and a
-    half gradients per product.
+    half gradients per product. Memory of a product: the tangent of the outputs and what the loss
+    makes of it, in closed form two more of that size.
 
     """
     if way == "finite-differences":
         if wide is None:
             raise ValueError("finite differences need the objective in float64")
         objective, inputs, targets = wide, widen(inputs), widen(targets)
-    leaves = leaves_of(objective)
-    outputs = objective.forward(leaves, inputs)
-    parameters = tuple(leaves.values())
-    push = _push(objective, inputs, parameters, outputs, way)
-    curve = _output_hessian(objective, wide, outputs.detach(), targets, loss_way)
+    jacobian = prepare_jacobian(objective, inputs, way)
+    curve = _output_hessian(objective, wide, jacobian.outputs, targets, loss_way)
 
     def product(vectors: Vector, batched: bool) -> Vector:
-        cotangent = curve(push(vectors, batched), batched).to(outputs.dtype)
-        return reverse((outputs,), parameters, (cotangent,), batched=batched)
+        return jacobian.pull(curve(jacobian.push(vectors, batched), batched), batched)
 
     vectorized = "finite-differences" not in (way, loss_way)
     return BatchProduct(
@@ -130,6 +163,11 @@ def _output_hessian(
     objective: Objective, wide: Objective | None, outputs: Tensor, targets: Any, way: OutputWay
 ) -> Linear:
     """Return the map from output tangents w to `H w`."""
+    if way == "closed-form":
+        if objective.curvature is None:
+            raise ValueError("the loss has no second derivative in closed form")
+        curved_by = objective.curvature(outputs, targets)
+        return lambda w, batched: curved_by(w)
     if way == "reverse":
         leaf = outputs.clone().requires_grad_()
         loss = objective.score(leaf, targets)

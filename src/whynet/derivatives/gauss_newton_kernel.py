@@ -42,12 +42,12 @@ def gauss_newton_kernel(subject: Subject, rows: int) -> np.ndarray | NotApplicab
     places = [i * examples.count // count for i in range(count)]
     inputs, targets = examples.take(places, device=subject.device, dtype=subject.dtype)
     plan = plan_ntk(subject, inputs)
-    if 2.0 * (count * plan.outputs) ** 2 * plan.row_numbers / plan.outputs > MOST_WORK:
+    if 2.0 * (count * plan.outputs) ** 2 * plan.pair_work / plan.outputs > MOST_WORK:
         return NotApplicable("This does not apply: outputs times parameters are too many.")
     with torch.no_grad():
         outputs = subject.forward(subject.parameters, inputs)
     roots, scored = _roots(subject, outputs, targets)
-    kernel = empirical_ntk(subject, inputs, full=True, plan=plan).double()
+    kernel = empirical_ntk(subject, inputs, form="full", plan=plan).double()
     turned = torch.einsum("iab,ibjc,jcd->iajd", roots, kernel, roots)
     size = count * plan.outputs
     return np.asarray(turned.reshape(size, size).cpu().numpy() / scored)

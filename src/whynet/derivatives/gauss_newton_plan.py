@@ -21,7 +21,11 @@ from whynet.derivatives.gauss_newton import (
 from whynet.derivatives.objective import widen
 from whynet.derivatives.obstacles import obstacle
 from whynet.derivatives.probe import SHRINK, Probe
+from whynet.derivatives.single_pass import single_pass
 from whynet.derivatives.ways import leaves_of, reverse
+
+AGREES = 1e-2
+"""Relative miss below which a single pass may stand in for what was chosen."""
 
 
 def choose_gauss_newton(probe: Probe, threshold: float) -> GaussNewtonPlan | NotApplicable:
@@ -40,7 +44,9 @@ def choose_gauss_newton(probe: Probe, threshold: float) -> GaussNewtonPlan | Not
         references = _references(probe)
     except Exception as error:  # noqa: BLE001 - the network is foreign code and may raise anything
         return NotApplicable(f"Gauss-Newton products cannot be checked: {obstacle(error)}.")
-    for way, loss_way in pairs(JACOBIAN_WAYS, OUTPUT_WAYS):
+    known = probe.objective.curvature is not None
+    loss_ways = [way for way in OUTPUT_WAYS if known or way != "closed-form"]
+    for way, loss_way in pairs(JACOBIAN_WAYS, loss_ways):
         try:
             product = prepare_gauss_newton(
                 probe.objective, probe.wide, probe.inputs, probe.targets, way, loss_way
@@ -53,9 +59,25 @@ def choose_gauss_newton(probe: Probe, threshold: float) -> GaussNewtonPlan | Not
             said.append(f"{way} with {loss_way} fails ({obstacle(error)})")
             continue
         if check <= threshold:
-            return GaussNewtonPlan(way, loss_way, check, probe.agrees_at_once(product))
+            at_once, once = probe.agrees_at_once(product), _single_pass_agrees(probe, references)
+            return GaussNewtonPlan(way, loss_way, check, at_once, once)
         said.append(f"{way} with {loss_way} misses by {check:.1%}")
     return NotApplicable(f"No way to Gauss-Newton products is right here: {said[0]}.")
+
+
+def _single_pass_agrees(probe: Probe, references: list[tuple[Vector, Vector, float]]) -> bool:
+    """Whether a product in a single pass agrees with differences as well as with another way."""
+    product = single_pass(probe.objective, gauss_newton=True)
+    try:
+        misses = [
+            probe.product_miss(
+                product(probe.inputs, probe.targets, probe.narrow(vector)), wanted, attempt
+            )
+            for attempt, (vector, wanted, _) in enumerate(references)
+        ]
+    except Exception:  # noqa: BLE001 - operations refuse forward mode with whatever type they like
+        return False
+    return min(misses) <= AGREES
 
 
 def _references(probe: Probe) -> list[tuple[Vector, Vector, float]]:

@@ -16,6 +16,10 @@ from whynet.derivatives.exact_kernels import default_dtype
 
 Network = Callable[..., Any]
 
+OutputCurvature = Callable[[Tensor, Any], Callable[[Tensor], Tensor]]
+"""Outputs and targets of a batch to the map from tangents of the outputs, which may have a leading
+axis of vectors, to the second derivative of the summed loss along them."""
+
 
 def call_with_inputs(network: Network, inputs: Any) -> Tensor:
     """Call a network with one argument and take what it returns as the outputs."""
@@ -41,6 +45,9 @@ class Objective:
         count: number of scored examples over all batches.
         call: how the network is called with the inputs and what of its answer are the outputs.
         made_in: dtype of tensors that the network creates without naming one; None leaves it.
+        curvature: second derivative of `loss_sum` in the outputs, where it is known in closed form.
+        separable: whether the loss of a batch is the sum of those of its rows, so that a batch may
+            be cut (not where batch normalization uses the statistics of the batch).
 
     """
 
@@ -52,6 +59,8 @@ class Objective:
     count: float
     call: Callable[[Network, Any], Tensor] = call_with_inputs
     made_in: torch.dtype | None = None
+    curvature: OutputCurvature | None = None
+    separable: bool = True
 
     def forward(self, parameters: dict[str, Tensor], inputs: Any) -> Tensor:
         """Return the network's outputs; neither inputs nor buffers are changed."""

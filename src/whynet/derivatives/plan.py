@@ -32,6 +32,7 @@ from whynet.derivatives.obstacles import (
     renormalized,
 )
 from whynet.derivatives.probe import ROWS, SHRINK, Probe, find_epsilon
+from whynet.derivatives.single_pass import single_pass
 from whynet.derivatives.ways import WAYS, BatchProduct, Way, hessian_way, loss_gradient
 
 THRESHOLD = 1e-2
@@ -59,6 +60,7 @@ class Plan:
         vmap: whether many vectors can be taken at once.
         gauss_newton: how Gauss-Newton products are computed, or why there are none.
         onednn: whether oneDNN kernels are used.
+        once: whether a single pass (`single_pass`) gives the same for batches that are not kept.
         bytes_per_example: memory that the graphs of loss and gradient keep for one example.
         notes: sentences about what was found and done.
 
@@ -71,6 +73,7 @@ class Plan:
     vmap: bool
     gauss_newton: GaussNewtonPlan | NotApplicable
     onednn: bool = True
+    once: bool = False
     bytes_per_example: float = 0.0
     notes: tuple[str, ...] = ()
 
@@ -232,6 +235,7 @@ def _try_ways(probe: Probe, gradient_check: float, ways: Sequence[Way]) -> Plan 
                     probe.agrees_at_once(product),
                     choose_gauss_newton(probe, THRESHOLD),
                     onednn,
+                    way != "finite-differences" and _single_pass_agrees(probe),
                     _graph_bytes(probe, keep=way == "reverse-over-reverse"),
                     _notes(probe, way, said, onednn),
                 )
@@ -260,6 +264,21 @@ def _try_way(probe: Probe, way: Way) -> tuple[float, float, BatchProduct] | str:
     if asymmetry > threshold:
         return f"is not symmetric, by {asymmetry:.1%} (the gradient is no derivative around here)"
     return check, curvature, product
+
+
+def _single_pass_agrees(probe: Probe) -> bool:
+    """Whether a product in a single pass agrees with differences of the gradient."""
+    product = single_pass(probe.objective, gauss_newton=False)
+
+    def miss(attempt: int) -> float:
+        direction, wanted, _ = probe.reference(attempt)
+        found = product(probe.inputs, probe.targets, probe.narrow(direction))
+        return probe.product_miss(found, wanted, attempt)
+
+    try:
+        return _best(miss) <= (WIDE_THRESHOLD if probe.coarse < 1e-12 else THRESHOLD)
+    except Exception:  # noqa: BLE001 - operations refuse forward mode with whatever type they like
+        return False
 
 
 def _product_check(probe: Probe, way: Way, product: BatchProduct, attempt: int) -> float:

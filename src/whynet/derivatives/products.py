@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from whynet.core.outcome import NotApplicable
+from whynet.derivatives.chosen_parameters import Pattern, restricted
 from whynet.derivatives.exact_kernels import exact_kernels, kept_random_state
 from whynet.derivatives.flat import Layout, Vector
-from whynet.derivatives.gauss_newton import prepare_gauss_newton
+from whynet.derivatives.gauss_newton import GaussNewtonPlan, prepare_gauss_newton
+from whynet.derivatives.linear_operator import LinearOperator
 from whynet.derivatives.objective import Objective, held_fixed, row_count
+from whynet.derivatives.out_of_memory import Pieces, is_out_of_memory, release
 from whynet.derivatives.plan import Plan
+from whynet.derivatives.single_pass import SinglePass, single_pass
 from whynet.derivatives.ways import BatchProduct, Prepare, hessian_way, loss_gradient
 
 CHUNK_BYTES = 2**28
@@ -29,19 +34,22 @@ SMALL = 2**21
 """Parameters times examples up to which taking vectors at once is faster than one by one."""
 
 
-class CurvatureOperator:
+class CurvatureOperator(LinearOperator):
     """A symmetric matrix [P, P] known by its products, averaged over the data.
 
     Vectors are flat, in parameter order, of the dtype of the parameters (`layout.dtype`).
-    Parameters that `padding_idx` holds fixed have rows and columns of zeros.
+    Parameters that `padding_idx` holds fixed have rows and columns of zeros. Where memory runs out
+    the batches are halved, and `notes` says so.
 
     Args:
         objective: what is differentiated.
-        prepare: makes the products with one batch.
+        make: makes what prepares the products with one batch of an objective.
         plan: says which kernels to use and whether vectors can be taken at once.
         batched: whether vectors can be taken at once.
         kept: number of leading batches whose prepared graphs stay in memory between products;
             None keeps the first, and more while they fit into `KEPT_BYTES`.
+        once: makes what multiplies one vector by a batch that is not kept, in a single pass; None
+            prepares these batches like the others.
 
     Cost of `matvec`: with reverse-over-reverse one to two gradients on kept batches, two to
     three on others. Memory: the graphs of the kept batches and of one more.
@@ -49,38 +57,82 @@ class CurvatureOperator:
     """
 
     def __init__(
-        self, objective: Objective, prepare: Prepare, plan: Plan, *, batched: bool, kept: int | None
+        self,
+        objective: Objective,
+        make: Callable[[Objective], Prepare],
+        plan: Plan,
+        *,
+        batched: bool,
+        kept: int | None,
+        once: Callable[[Objective], SinglePass] | None = None,
     ) -> None:
         self.layout = Layout.of(objective.parameters)
         self._objective = objective
-        self._prepare = prepare
+        self._make = make
+        self._prepare = make(objective)
+        self._make_once = once
+        self._once = None if once is None else once(objective)
         self._plan = plan
         self._batched = batched
         self._kept = kept
         self._graphs: list[tuple[int, BatchProduct]] = []
         self._complete = False
+        self._pieces = Pieces(objective)
         self._fixed = fixed_entries(objective, self.layout)
-
-    @property
-    def size(self) -> int:
-        """Number of scalar parameters, P."""
-        return self.layout.size
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns, (P, P)."""
-        return self.size, self.size
+        return self.layout.size, self.layout.size
 
-    def matvec(self, vector: Tensor) -> Tensor:
-        """Multiply a vector [P]; returns [P].
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the products: the widest of the parameters'."""
+        return self.layout.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where products live: with the first parameter."""
+        return self.layout.device
+
+    @property
+    def symmetric(self) -> bool:
+        """The matrix equals its transpose."""
+        return True
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was done on the way, full sentences: whether memory ran out."""
+        return self._pieces.notes
+
+    def block(self, pattern: Pattern) -> CurvatureOperator:
+        """Return the block of some parameters: their rows and columns of the matrix.
+
+        Args:
+            pattern: names of parameters or of modules that hold them, wildcards allowed.
+
+        Cost: products take what the graph of these parameters takes, less than the whole.
 
         Raises:
-            ValueError: the vector has another shape.
+            InputError: a pattern that no parameter of the operator answers to.
 
         """
-        if vector.ndim != 1:
-            raise ValueError(f"a vector [{self.size}] is needed, not {(*vector.shape,)}")
-        return self.matmat(vector[:, None])[:, 0]
+        part = restricted(self._objective, pattern, "pattern")
+        return CurvatureOperator(
+            part,
+            self._make,
+            self._plan,
+            batched=self._batched,
+            kept=self._kept,
+            once=self._make_once,
+        )
+
+    def entries(self, pattern: Pattern) -> Tensor:
+        """Return where the parameters of a block stand in the vectors of this operator, [p]."""
+        chosen = restricted(self._objective, pattern, "pattern").parameters
+        spans = torch.split(torch.arange(self.size), list(self.layout.sizes))
+        named = zip(self.layout.names, spans, strict=True)
+        return torch.cat([span for name, span in named if name in chosen])
 
     def matmat(self, columns: Tensor) -> Tensor:
         """Multiply columns [P, k]; returns [P, k].
@@ -89,38 +141,53 @@ class CurvatureOperator:
 
         Raises:
             ValueError: the columns have another length.
+            MemoryError: one row of the data does not fit into memory.
 
         """
         columns = columns.to(self.layout.dtype)
         if self._fixed is not None:
             columns = columns.masked_fill(self._fixed[:, None], 0)
         vectors = self.layout.unflatten_many(columns)
-        total = torch.zeros_like(columns, device=self.layout.device)
         with exact_kernels(onednn=self._plan.onednn), kept_random_state(vectors):
-            for rows, product in self._batches():
-                total += self._multiply(product, vectors, rows)
+            total = self._sum(vectors)
         total /= self._objective.count
         return total if self._fixed is None else total.masked_fill(self._fixed[:, None], 0)
 
-    def __call__(self, vector: Tensor) -> Tensor:
-        """Multiply a vector [P] or columns [P, k]."""
-        return self.matvec(vector) if vector.ndim == 1 else self.matmat(vector)
+    def adjoint_matmat(self, columns: Tensor) -> Tensor:
+        """Multiply by the transposed matrix, which is the same."""
+        return self.matmat(columns)
 
-    def _multiply(self, product: BatchProduct, vectors: Vector, rows: int) -> Tensor:
-        chunk = self._chunk(rows) if self._batched and product.many is not None else 1
-        pieces = [vectors[0].new_zeros(self.size, 0)]
-        count = len(vectors[0])
-        for start in range(0, count, chunk):
-            part = tuple(v[start : start + chunk] for v in vectors)
-            if chunk > 1 and len(part[0]) > 1 and product.many is not None:
-                pieces.append(self.layout.flatten_many(product.many(part)))
+    def _sum(self, vectors: Vector) -> Tensor:
+        while True:
+            totals = tuple(torch.zeros_like(piece, dtype=self.dtype) for piece in vectors)
+            try:
+                for rows, product in self._batches(alone=len(vectors[0]) == 1):
+                    self._add(product, vectors, rows, totals)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                caught = error
             else:
-                singles = (product.one(tuple(v[i] for v in part)) for i in range(len(part[0])))
-                pieces.append(torch.stack([self.layout.flatten(s) for s in singles], dim=1))
-        return torch.cat(pieces, dim=1)
+                return self.layout.flatten_many(totals)
+            self._graphs, self._complete, self._kept = [], False, 0
+            del totals
+            self._pieces.halve(caught)
+            release()
+
+    def _add(self, product: BatchProduct, vectors: Vector, rows: int, totals: Vector) -> None:
+        """Add the products of one batch, `[k, *shape]` a parameter, in place."""
+        chunk = self._chunk(rows) if self._batched and product.many is not None else 1
+        for start in range(0, len(vectors[0]), chunk):
+            part = tuple(v[start : start + chunk] for v in vectors)
+            if len(part[0]) > 1 and product.many is not None:
+                found = product.many(part)
+            else:
+                found = tuple(piece[None] for piece in product.one(tuple(v[0] for v in part)))
+            for total, piece in zip(totals, found, strict=True):
+                total[start : start + chunk] += piece.detach().to(total.dtype)
 
     def _chunk(self, rows: int) -> int:
-        if self.size * rows > SMALL:
+        if self._pieces.halved or self.size * rows > SMALL:
             return 1
         room = CHUNK_BYTES / max(1.0, self._plan.bytes_per_example * rows + 8 * self.size)
         return max(1, min(CHUNK, int(room)))
@@ -132,18 +199,24 @@ class CurvatureOperator:
         held = sum(more for more, _ in self._graphs[1:])
         return count == 0 or (held + rows) * self._plan.bytes_per_example <= KEPT_BYTES
 
-    def _batches(self) -> Iterator[tuple[int, BatchProduct]]:
+    def _batches(self, *, alone: bool) -> Iterator[tuple[int, BatchProduct]]:
+        """Yield rows and products of each batch; `alone` where they multiply a single vector."""
         yield from self._graphs
         if self._complete:
             return
         skip = len(self._graphs)
         count = 0
-        for inputs, targets in self._objective.batches():
+        for inputs, targets in self._pieces:
             count += 1
             if count <= skip:
                 continue
-            pair = row_count(inputs), self._prepare(inputs, targets)
-            if len(self._graphs) == count - 1 and self._keeps(pair[0]):
+            rows = row_count(inputs)
+            keep = len(self._graphs) == count - 1 and self._keeps(rows)
+            if alone and not keep and self._once is not None:
+                yield rows, BatchProduct(partial(self._once, inputs, targets), None)
+                continue
+            pair = rows, self._prepare(inputs, targets)
+            if keep:
                 self._graphs.append(pair)
             yield pair
         self._complete = count == len(self._graphs)
@@ -160,13 +233,20 @@ def hessian(objective: Objective, plan: Plan, *, kept: int | None = None) -> Cur
             the first, and more while they fit into `KEPT_BYTES`.
 
     """
-    return CurvatureOperator(
-        objective, hessian_way(objective, plan.way), plan, batched=plan.vmap, kept=kept
-    )
+
+    def make(of: Objective) -> Prepare:
+        return hessian_way(of, plan.way)
+
+    once = partial(single_pass, gauss_newton=False) if plan.once else None
+    return CurvatureOperator(objective, make, plan, batched=plan.vmap, kept=kept, once=once)
 
 
 def gauss_newton(
-    objective: Objective, plan: Plan, *, kept: int | None = None
+    objective: Objective,
+    plan: Plan,
+    *,
+    kept: int | None = None,
+    way: GaussNewtonPlan | None = None,
 ) -> CurvatureOperator | NotApplicable:
     """Return the Gauss-Newton matrix of the objective as an operator, or why there is none.
 
@@ -175,28 +255,36 @@ def gauss_newton(
         plan: how, from `choose_plan` for the same objective.
         kept: number of leading batches whose graphs stay in memory between products; None keeps
             the first, and more while they fit into `KEPT_BYTES`.
+        way: how its outputs are differentiated, where that is not the plan's.
 
     """
-    chosen = plan.gauss_newton
+    chosen = way or plan.gauss_newton
     if isinstance(chosen, NotApplicable):
         return chosen
     ways = (chosen.way, chosen.loss_way)
-    wide = objective.wide() if "finite-differences" in ways else None
 
-    def prepare(inputs: Any, targets: Any) -> BatchProduct:
-        return prepare_gauss_newton(objective, wide, inputs, targets, chosen.way, chosen.loss_way)
+    def make(of: Objective) -> Prepare:
+        wide = of.wide() if "finite-differences" in ways else None
 
-    return CurvatureOperator(objective, prepare, plan, batched=chosen.vmap, kept=kept)
+        def prepare(inputs: Any, targets: Any) -> BatchProduct:
+            return prepare_gauss_newton(of, wide, inputs, targets, chosen.way, chosen.loss_way)
+
+        return prepare
+
+    once = partial(single_pass, gauss_newton=True) if chosen.once else None
+    return CurvatureOperator(objective, make, plan, batched=chosen.vmap, kept=kept, once=once)
 
 
 def gradient(objective: Objective) -> Tensor:
     """Return the gradient of the objective as a vector [P], one batch in memory at a time."""
     layout = Layout.of(objective.parameters)
     point = tuple(objective.parameters.values())
-    total = torch.zeros(layout.size, dtype=layout.dtype, device=layout.device)
+
+    def work(inputs: Any, targets: Any) -> Tensor:
+        return layout.flatten(loss_gradient(objective, point, inputs, targets)[2])
+
     with exact_kernels(), kept_random_state(point):
-        for inputs, targets in objective.batches():
-            total += layout.flatten(loss_gradient(objective, point, inputs, targets)[2])
+        total = Pieces(objective).summed(work)
     fixed = fixed_entries(objective, layout)
     total /= objective.count
     return total if fixed is None else total.masked_fill(fixed, 0)
@@ -204,12 +292,13 @@ def gradient(objective: Objective) -> Tensor:
 
 def loss(objective: Objective) -> float:
     """Return the value of the objective, summed over batches in float64."""
-    total = 0.0
     tensors = objective.parameters.values()
+
+    def work(inputs: Any, targets: Any) -> Tensor:
+        return objective.loss(objective.parameters, inputs, targets).double()
+
     with exact_kernels(), kept_random_state(tensors), torch.no_grad():
-        for inputs, targets in objective.batches():
-            total += float(objective.loss(objective.parameters, inputs, targets))
-    return total / objective.count
+        return float(Pieces(objective).summed(work)) / objective.count
 
 
 def fixed_entries(objective: Objective, layout: Layout) -> Tensor | None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from whynet.core.outcome import NotApplicable
 from whynet.core.seeds import seed_from
+from whynet.derivatives.loss_curvature import output_curvature
 from whynet.derivatives.objective import Network, Objective, in_training_mode
 from whynet.derivatives.plan import Plan, choose_plan
 from whynet.models.network_checks import select_output
@@ -20,19 +22,28 @@ from whynet.models.subject import Split, Subject
 _PLANS: WeakKeyDictionary[Subject, Plan | NotApplicable] = WeakKeyDictionary()
 
 
-def objective_from(subject: Subject, split: Split = "train", rows: int | None = None) -> Objective:
+def objective_from(
+    subject: Subject,
+    split: Split = "train",
+    rows: int | None = None,
+    *,
+    places: Sequence[int] | None = None,
+) -> Objective:
     """Return the mean loss of a subject over a split as a function of its trainable parameters.
 
     Args:
         subject: the network with its loss and data, in evaluation mode.
         split: which data.
         rows: use that many rows, evenly spread over the split; all by default.
+        places: use the rows at these places instead.
 
     Cost: one forward pass over the rows, which counts what the loss scores.
 
     """
     examples = subject.examples(split)
-    if rows is not None and rows < examples.count:
+    if places is not None:
+        examples = examples.subset(list(places))
+    elif rows is not None and rows < examples.count:
         examples = examples.subset([i * examples.count // rows for i in range(rows)])
 
     def batches() -> Iterator[tuple[Any, Any]]:
@@ -48,8 +59,17 @@ def objective_from(subject: Subject, split: Split = "train", rows: int | None = 
     def loss_sum(outputs: Tensor, targets: Any) -> Tensor:
         return subject.loss.sums(outputs, targets)[0]
 
+    likelihood = subject.loss.likelihood if subject.loss.built_in else None
+    curvature = None if likelihood is None else partial(output_curvature, likelihood)
     objective = Objective(
-        subject.module, subject.parameters, subject.frozen, loss_sum, batches, 0.0, call
+        subject.module,
+        subject.parameters,
+        subject.frozen,
+        loss_sum,
+        batches,
+        0.0,
+        call,
+        curvature=curvature,
     )
     return replace(objective, count=_count(subject, objective))
 
@@ -69,7 +89,8 @@ def training_objective_from(subject: Subject, split: Split = "train") -> Objecti
     rows = subject.examples(split).count
     if rows > subject.batch_size:
         subject = subject.replaced(subject.module, batch_size=rows)
-    return replace(objective_from(subject, split), module=module)
+    together = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())
+    return replace(objective_from(subject, split), module=module, separable=not together)
 
 
 def _count(subject: Subject, objective: Objective) -> float:

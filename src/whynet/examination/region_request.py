@@ -103,6 +103,11 @@ def box_of(subject: Subject, low: float, high: float) -> Plane | tuple[Tensor, T
     return torch.full(shape, low).double(), torch.full(shape, high).double()
 
 
+def workers() -> int:
+    """Return how many processes may share a search: as many as PyTorch has threads."""
+    return torch.get_num_threads()
+
+
 def at_checkpoints(
     subject: Subject, paths: Sequence[str], plane: Plane, max_cells: int
 ) -> list[tuple[str, PlaneRegions]]:

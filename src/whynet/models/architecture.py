@@ -35,7 +35,7 @@ def describe_architecture(module: nn.Module) -> str:
 
     """
     leaves = [child for child in module.modules() if not any(child.children())]
-    activations = Counter(type(c).__name__ for c in leaves if isinstance(c, _ACTIVATIONS))
+    activations = Counter(name for child in leaves if (name := _activation(child)))
     activation = activations.most_common(1)[0][0] if activations else ""
     linear = [child for child in leaves if isinstance(child, nn.Linear)]
     weights = [child for child in leaves if _has_weights(child)]
@@ -52,6 +52,17 @@ def describe_architecture(module: nn.Module) -> str:
     own = "" if name == "Sequential" else f" ({name})"
     with_activation = f"{activation} " if activation else ""
     return f"{with_activation}{family} with {len(weights)} weight layers{own}"
+
+
+def _activation(child: nn.Module) -> str:
+    """Name the activation a module is, or return an empty string; as Hugging Face calls its own,
+    `NewGELUActivation` and `GELUTanh` are ways to compute GELU."""
+    name = type(child).__name__
+    if isinstance(child, _ACTIVATIONS):
+        return name
+    if "GELU" in name:
+        return "GELU"
+    return name.removesuffix("Activation") if name.endswith("Activation") else ""
 
 
 def _has_weights(child: nn.Module) -> bool:

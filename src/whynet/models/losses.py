@@ -29,6 +29,7 @@ from whynet.models.load.reference import is_code
 from whynet.models.load.user_code import fetch
 from whynet.models.load.wording import quoted, suggestion
 
+Likelihood = Literal["categorical", "bernoulli", "gaussian"]
 Task = Literal["classification", "binary classification", "regression", "other"]
 Shape = tuple[int, ...]
 
@@ -65,6 +66,8 @@ class Loss:
         notes: what a reader must know, full sentences.
         source: path of the file a user's callable came from.
         sha256: SHA-256 of that file.
+        likelihood: the model of the targets given the outputs whose negative logarithm it is, up
+            to what does not depend on the outputs and a factor; None where it is not known.
 
     """
 
@@ -73,7 +76,13 @@ class Loss:
     notes: tuple[str, ...] = ()
     source: str = ""
     sha256: str = ""
+    likelihood: Likelihood | None = None
     _rule: Rule = field(kw_only=True, repr=False)
+
+    @property
+    def built_in(self) -> bool:
+        """Whether it is one of the losses of this file."""
+        return _BUILT_IN.get(self.name) is self
 
     def sums(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, float]:
         """Return the differentiable sum of a batch and its count; the mean is their quotient.
@@ -295,12 +304,14 @@ def _require(fits: bool, outputs: Tensor, targets: Tensor) -> None:
         )
 
 
+_BCE = _Elementwise("bce", _logistic, unit_targets=True)
+_MSE = _Elementwise("mse", _squared_error, unit_targets=False)
+_CE = _CrossEntropy()
+
 _BUILT_IN: dict[str, Loss] = {
-    "cross_entropy": Loss("cross_entropy", "classification", _rule=_CrossEntropy()),
-    "bce": Loss(
-        "bce", "binary classification", _rule=_Elementwise("bce", _logistic, unit_targets=True)
-    ),
-    "mse": Loss("mse", "regression", _rule=_Elementwise("mse", _squared_error, unit_targets=False)),
+    "cross_entropy": Loss("cross_entropy", "classification", likelihood="categorical", _rule=_CE),
+    "bce": Loss("bce", "binary classification", likelihood="bernoulli", _rule=_BCE),
+    "mse": Loss("mse", "regression", likelihood="gaussian", _rule=_MSE),
 }
 
 
@@ -363,7 +374,10 @@ def _from_callable(
         )
     name = getattr(function, "__name__", type(function).__name__)
     source = "" if path is None else str(path)
-    return Loss(name, task, (), source, sha256, _rule=CustomLoss(function, name, path))
+    # Smoothed labels are targets like any others: the model of the outputs stays the same.
+    smoothed = isinstance(function, nn.CrossEntropyLoss) and function.weight is None
+    model: Likelihood | None = "categorical" if smoothed else None
+    return Loss(name, task, (), source, sha256, model, _rule=CustomLoss(function, name, path))
 
 
 def _recognized(function: Any) -> Loss | None:

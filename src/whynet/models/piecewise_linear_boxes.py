@@ -15,14 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whynet.core.outcome import NotApplicable
 from whynet.models.piecewise_linear import PiecewiseLinearGraph, Step
+from whynet.models.piecewise_linear_box_walls import walls_at
 from whynet.models.piecewise_linear_cancellation import applied
-from whynet.models.piecewise_linear_local import LocalBend, local_maps
 from whynet.models.piecewise_linear_operations import Competitors, Thresholds, Value
 from whynet.numerics import face_cutting
 from whynet.numerics.plane_cutting import refine
-from whynet.numerics.polytope_cells import Corners, PolytopeCells, kept_cells
+from whynet.numerics.polytope_cells import Corners, PolytopeCells, kept_cells, merged_cells
 from whynet.numerics.polytopes import inscribed_ball
 
 _NEAR = 1e-12
@@ -30,9 +29,6 @@ _NEAR = 1e-12
 
 _WIDEST_NEAR = 1e-7
 """To which that share is raised where the signs at the vertices of a cell contradict each other."""
-
-_AT_ONCE = 2**18
-"""Numbers of one operation on the centers of cells: few enough for the cache."""
 
 _BLOCK = 16
 """Units that are cut by at a time, before time is looked at and an interruption is heard."""
@@ -82,7 +78,7 @@ def cells_by_vertices(
     high: np.ndarray,
     limits: Limits,
     thinnest: float,
-) -> PolytopeCells | NotApplicable:
+) -> PolytopeCells:
     """Cut a box into the cells of a network.
 
     Args:
@@ -94,7 +90,7 @@ def cells_by_vertices(
 
     Returns:
         The cells, with vertices, volumes and facets, `complete` false where it was interrupted or
-        stopped; or the sentence that says which operation is not followed.
+        stopped.
 
     Cost: for each unit a pass over the faces of all cells, about 2^D a cell.
 
@@ -106,9 +102,6 @@ def cells_by_vertices(
     complete = False
     try:
         for number, step in enumerate(graph.steps):
-            bends = step.operation.bends
-            if isinstance(bends, Competitors) and bends.count > 2:
-                return NotApplicable(f"{step.name}: maxima of more than two are not followed.")
             state, whole = _crossed(state, step, number, limits)
             if not whole:
                 break
@@ -129,16 +122,20 @@ def _functions(
 ) -> Iterator[tuple[int, Callable[[_State], np.ndarray], np.ndarray]]:
     """Yield what a step bends at the zeros of: number of the level, values at vertices, [V, U], and
     the size of what they are differences of, [U].
+
+    Of competitors each meets the largest of those before it. Where a later one beats both the wall
+    is none of the maximum, and goes in the end.
     """
     bends = step.operation.bends
     if isinstance(bends, Competitors):
+        for rival in range(1, bends.count):
 
-        def lead(state: _State) -> np.ndarray:
-            both = bends.gather([state.values[index] for index in step.inputs])
-            return np.asarray((both[..., 0] - both[..., 1]).flatten(1))
+            def lead(state: _State, rival: int = rival) -> np.ndarray:
+                values = bends.gather([state.values[index] for index in step.inputs])
+                return np.asarray((values[..., rival] - values[..., :rival].amax(2)).flatten(1))
 
-        both = bends.gather([state.values[index] for index in step.inputs])
-        yield 0, lead, np.asarray(both.abs().amax((0, 2)))
+            values = bends.gather([state.values[index] for index in step.inputs])
+            yield rival, lead, np.asarray(values.abs().amax((0, 2)))
     elif isinstance(bends, Thresholds):
         for number, level in enumerate(bends.levels):
             shift = torch.as_tensor(level, dtype=torch.float64)
@@ -212,14 +209,26 @@ def _finished(
     owner = np.repeat(np.arange(cells), sizes)
     beside = face_cutting.cells_beside(*lists)[facets]
     centers, walls = inner[dims, :cells], faces.walls[facets]
-    normals, room, maps = half_spaces_at(graph, centers, walls, offsets, box)
-    radii = np.minimum.reduceat(room, offsets[:-1])
+    seen = walls_at(graph, centers, walls, offsets, box)
+    radii = np.minimum.reduceat(seen.room, offsets[:-1])
+    across = np.where(beside[:, 0] == owner, beside[:, 1], beside[:, 0])
     found = PolytopeCells(
-        offsets, normals, room + (normals * centers[owner]).sum(1), walls,
-        np.where(beside[:, 0] == owner, beside[:, 1], beside[:, 0]), centers, radii, maps,
+        offsets, seen.normals, seen.room + (seen.normals * centers[owner]).sum(1), walls,
+        across, centers, radii, seen.maps,
         Corners(faces.vertices, *face_cutting.corners_of(*lists), volumes), complete,
     )  # fmt: skip
+    if any(_many(step) for step in graph.steps):
+        if not complete:  # what stands between two cells may be no wall: each pattern counts once
+            first = np.unique(seen.patterns, return_index=True)[1]
+            return kept_cells(found, np.isin(np.arange(cells), first))
+        same = seen.silent & (across >= 0) & (seen.patterns[across] == seen.patterns[owner])
+        found = merged_cells(found, same)
     return without_thin_cells(found, thinnest)
+
+
+def _many(step: Step) -> bool:
+    bends = step.operation.bends
+    return isinstance(bends, Competitors) and bends.count > 2
 
 
 def without_thin_cells(cells: PolytopeCells, thinnest: float) -> PolytopeCells:
@@ -231,61 +240,3 @@ def without_thin_cells(cells: PolytopeCells, thinnest: float) -> PolytopeCells:
         ball = inscribed_ball(cells.normals[rows], cells.limits[rows], cells.centers[cell])
         kept[cell] = ball[1] >= thinnest
     return cells if kept.all() else kept_cells(cells, kept)
-
-
-def half_spaces_at(
-    graph: PiecewiseLinearGraph,
-    centers: np.ndarray,
-    walls: np.ndarray,
-    offsets: np.ndarray,
-    box: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return normals [K, D], distances [K] from the centers, and maps [C, D + 1, O] of cells.
-
-    Args:
-        graph: the network.
-        centers: float64 [C, D].
-        walls: int64 [K, 3], as in `PolytopeCells`.
-        offsets: int64 [C + 1].
-        box: float64 [2, D], its low and high end.
-
-    """
-    cells, dims = centers.shape
-    normals, room = np.zeros((len(walls), dims)), np.zeros(len(walls))
-    maps = np.zeros((cells, dims + 1, int(np.prod(graph.output_shape))))
-    rows = max(1, _AT_ONCE // ((dims + 1) * graph.widest))
-    for begin in range(0, cells, rows):
-        some = slice(begin, min(begin + rows, cells))
-        points = torch.as_tensor(centers[some]).reshape(-1, *graph.input_shape)
-        found = local_maps(graph, points, canceled=False)
-        slopes = found.jacobians.transpose(1, 2).numpy()
-        maps[some, :dims] = slopes
-        maps[some, dims] = found.outputs.numpy() - np.einsum("cd,cdo->co", centers[some], slopes)
-        first, last = offsets[some.start], offsets[some.stop]
-        owner = np.repeat(np.arange(len(points)), np.diff(offsets[some.start : some.stop + 1]))
-        for bend in found.bends:
-            at = np.flatnonzero(walls[first:last, 0] == bend.step)
-            normals[first + at], room[first + at] = _walls_of(
-                bend, owner[at], walls[first + at, 1], walls[first + at, 2]
-            )
-    sides = np.flatnonzero(walls[:, 0] < 0)
-    axis, end = walls[sides, 1], walls[sides, 2]
-    normals[sides, axis] = 2 * end - 1
-    centered = np.repeat(np.arange(cells), np.diff(offsets))[sides]
-    room[sides] = np.abs(box[end, axis] - centers[centered, axis])
-    return normals, room, maps
-
-
-def _walls_of(
-    bend: LocalBend, cells: np.ndarray, units: np.ndarray, levels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return outward normals and distances of walls of units, each as seen from a cell."""
-    gradients, values = bend.gradients.numpy(), bend.values.numpy()
-    if bend.competing:  # of two, the row of the larger one is zero
-        slope = gradients[cells, :, 2 * units] + gradients[cells, :, 2 * units + 1]
-        value = values[cells, 2 * units] + values[cells, 2 * units + 1]
-    else:
-        rows = levels * bend.pattern.shape[1] + units
-        slope, value = gradients[cells, :, rows], values[cells, rows]
-    length = np.linalg.norm(slope, axis=1)
-    return -slope / length[:, None], value / length

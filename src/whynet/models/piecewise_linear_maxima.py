@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,90 +17,104 @@ import torch
 from torch import Tensor
 
 from whynet.models.piecewise_linear_operations import Competitors, Value
-from whynet.models.piecewise_linear_plane_state import NEAR, PlaneState, cut_within, refined
+from whynet.models.piecewise_linear_plane_state import (
+    NEAR,
+    Cut,
+    Limits,
+    PlaneState,
+    refined,
+    taken,
+)
 from whynet.numerics.plane_cutting import cut_cells, refine
 from whynet.numerics.plane_merging import groups_of, merge_cells, plain_vertices
+from whynet.numerics.tournaments import open_units, winners
 
 Array = np.ndarray[Any, Any]
 
 _SPARE = 8
 """Parts of a tournament for each cell that is allowed after joining."""
 
-_AT_ONCE = 2**24
-"""Numbers of competitors at cells' centers looked at together, for bounding memory."""
+_SPARE_VERTICES = 4
+"""Vertices in a tournament for each that is allowed: only values of contested units are held."""
 
 
-def decided(
-    state: PlaneState, inputs: Sequence[int], bends: Competitors, number: int, most: int
-) -> tuple[PlaneState, bool]:
-    """Cut the cells where winners change.
-
-    Args:
-        state: the cells and values.
-        inputs: the values that the competitors are read from.
-        bends: how.
-        number: the step that cuts.
-        most: cells above which it stops.
-
-    Returns:
-        As `cut_within`.
-
-    """
-    # One vertex is enough to see how many units there are.
+def units_of(state: PlaneState, inputs: Sequence[int], bends: Competitors) -> int:
+    """Return how many units play, found from the values at one vertex."""
     first = torch.zeros(1, dtype=torch.int64)
-    units = bends.gather([_taken(state.values[index], first) for index in inputs]).shape[1]
-    cut = partial(_cut, inputs=inputs, bends=bends, number=number)
-    return cut_within(state, cut, units, most, bends.count)
+    return int(bends.gather([taken(state.values[index], first) for index in inputs]).shape[1])
 
 
-def _cut(
+def cut_at_winners(
     state: PlaneState,
     units: slice,
-    most: int,
+    limits: Limits,
     *,
     inputs: Sequence[int],
     bends: Competitors,
     number: int,
-) -> PlaneState | None:
+    scale: Array,
+) -> Cut:
+    """Cut the cells where the winners of some units change; a `Cutter` with the rest bound.
+
+    Args:
+        state, units, limits: as in `Cutter`.
+        inputs: the values that the competitors are read from.
+        bends: how.
+        number: the step that cuts.
+        scale: float64 [U], about the largest size of each unit's competitors on the polygon.
+
+    """
     gathered: Tensor = bends.gather([state.values[index] for index in inputs])[:, units]
-    held, scale = _contested(gathered)
-    if held.shape[1] == 0:
-        return state
+    played = np.ascontiguousarray(gathered.numpy())
+    contested, size = open_units(played, NEAR, scale[units])
+    if len(contested) == 0:
+        return Cut(state, state.count)
+    held, size = np.ascontiguousarray(played[:, contested]), size[contested]
     cells = replace(state, values={})
-    parents = np.arange(state.count)
+    parents, done, full = np.arange(state.count), state.count, False
     made: list[Array] = []
     largest = held[:, :, 0]
     for rival in range(1, bends.count):
         gap = np.ascontiguousarray(held[:, :, rival] - largest)
         active = np.flatnonzero((gap.max(0) > 0) & (gap.min(0) < 0))
-        _, vertices, offsets, corners, origins, cut_from, fresh, whole = cut_cells(
-            np.ascontiguousarray(gap[:, active]), NEAR, scale[active], cells.vertices,
-            cells.offsets, cells.corners, cells.origins, number, _SPARE * most,
+        _, vertices, offsets, corners, origins, cut_from, fresh, finished, crowded = cut_cells(
+            np.ascontiguousarray(gap[:, active]), NEAR, size[active], cells.vertices,
+            cells.offsets, cells.corners, cells.origins, number, _SPARE * limits.cells,
+            _SPARE_VERTICES * limits.vertices,
         )  # fmt: skip
-        if not whole:
-            return None
+        unfinished = finished < cells.count
         cells = PlaneState(vertices, offsets, corners, origins, {})
+        if unfinished:
+            full = full or crowded
+            done = int(parents[finished])
         parents = parents[cut_from]
+        if unfinished:
+            cells, parents = _first_of(cells, parents, done)
+        if done == 0:
+            return Cut(state, 0, full)
         if len(fresh):
             made.append(fresh)
             held = _refined(held, fresh)
         largest = held[:, :, : rival + 1].max(2)
     if not made and cells.count == state.count:
-        return state
-    joined, kept = _joined(cells, parents, held, scale, len(state.vertices))
-    if joined.count > most:
-        return None
+        return Cut(state, state.count)
+    joined, kept = _joined(cells, parents, held, size, len(state.vertices))
+    if joined.count + state.count - done > limits.cells:
+        return Cut(state, 0, full=True)
     values = {index: _followed(value, made, kept) for index, value in state.values.items()}
-    return replace(joined, values=values)
+    return Cut(replace(joined, values=values), done, full)
 
 
-def _contested(competitors: Tensor) -> tuple[Array, Array]:
-    """Return the units without a winner at all vertices, [V, U, k], and their sizes, [U]."""
-    held = competitors.numpy()
-    scale = np.abs(held).max((0, 2), initial=0.0)
-    best = held.max(2, keepdims=True) - NEAR * scale[:, None]
-    open_ = np.flatnonzero(~(held >= best).all(0).any(1))
-    return np.ascontiguousarray(held[:, open_]), scale[open_]
+def _first_of(cells: PlaneState, parents: Array, done: int) -> tuple[PlaneState, Array]:
+    """Return the cells that were cut from the first `done` ones, with all vertices."""
+    count = int(np.searchsorted(parents, done))
+    top = cells.offsets[count]
+    return replace(
+        cells,
+        offsets=cells.offsets[: count + 1],
+        corners=cells.corners[:top],
+        origins=cells.origins[:top],
+    ), parents[:count]
 
 
 def _refined(held: Array, made: Array) -> Array:
@@ -113,20 +126,14 @@ def _followed(value: Value, made: Sequence[Array], kept: Array) -> Value:
     """Return a value at the vertices that are left after all cuts."""
     for fresh in made:
         value = refined(value, fresh)
-    return _taken(value, torch.from_numpy(kept))
-
-
-def _taken(value: Value, kept: Tensor) -> Value:
-    if not isinstance(value, Tensor):
-        return tuple(_taken(item, kept) for item in value)
-    return value[kept]
+    return taken(value, torch.from_numpy(kept))
 
 
 def _joined(
     cells: PlaneState, parents: Array, held: Array, scale: Array, before: int
 ) -> tuple[PlaneState, Array]:
     """Join parts with equal winners; return the cells, and the vertices that are left."""
-    group = groups_of(parents, _winners(cells, held, scale))
+    group = groups_of(parents, winners(held, NEAR, scale, cells.offsets, cells.corners))
     order = np.argsort(group, kind="stable")
     offsets, corners, origins = merge_cells(
         cells.offsets, cells.corners, cells.origins, order, group[order]
@@ -135,22 +142,3 @@ def _joined(
         len(cells.vertices), before, offsets, corners, origins
     )
     return PlaneState(cells.vertices[kept], offsets, corners, origins, {}), kept
-
-
-def _winners(cells: PlaneState, held: Array, scale: Array) -> Array:
-    """Return each unit's first winner at the center of each cell, int16 [C, U]."""
-    units, count = held.shape[1:]
-    flat = held.reshape(len(held), -1)
-    rows = max(1, _AT_ONCE // max(1, 8 * units * count))
-    found = np.empty((cells.count, units), np.int16)
-    sizes = np.diff(cells.offsets)
-    for begin in range(0, cells.count, rows):
-        end = min(begin + rows, cells.count)
-        first, last = cells.offsets[begin], cells.offsets[end]
-        sums = np.add.reduceat(
-            flat[cells.corners[first:last]], cells.offsets[begin:end] - first, axis=0
-        )
-        center = (sums / sizes[begin:end, None]).reshape(-1, units, count)
-        near = center >= center.max(2, keepdims=True) - NEAR * scale[:, None]
-        found[begin:end] = near.argmax(2)
-    return found

@@ -6,6 +6,7 @@ is not in the table is refused: an operation is never guessed to be piecewise li
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -243,10 +244,16 @@ def weighted(function: Callable[..., Tensor]) -> Handler:
 
 
 def _on_squared_parameters(module: Any) -> Apply:
-    squares = {"weight": module.weight.detach() ** 2}
+    squares = {"weight": module.weight.detach() ** 2, "bias": None}
     if module.bias is not None:
         squares["bias"] = _EPSILON_2 * module.bias.detach() ** 2
-    return lambda values: torch.func.functional_call(module, squares, (values[0],))
+    # A twin of its own: what puts other weights into the module would show in other threads.
+    twin = copy.copy(module)
+    twin._parameters = {
+        name: None if value is None else nn.Parameter(value, requires_grad=False)
+        for name, value in squares.items()
+    }
+    return lambda values: twin(values[0])
 
 
 def batch_norm_module(call: Call) -> Operation | str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -41,6 +42,39 @@ class PlaneState:
         return len(self.offsets) - 1
 
 
+class Limits(NamedTuple):
+    """Where cutting stops.
+
+    Attributes:
+        cells: most cells, those counted that are not cut yet.
+        vertices: most vertices that are held at once.
+
+    """
+
+    cells: int
+    vertices: int
+
+
+class Cut(NamedTuple):
+    """What came of cutting.
+
+    Attributes:
+        state: the parts of the first `done` cells.
+        done: how many cells were cut.
+        full: whether it stopped because of too many cells; else, where cells are left, because of
+            too many vertices.
+
+    """
+
+    state: PlaneState
+    done: int
+    full: bool = False
+
+
+Cutter = Callable[[PlaneState, slice, Limits], Cut]
+"""Cuts the cells by some units, as far as limits allow."""
+
+
 def refined(value: Value, made: np.ndarray) -> Value:
     """Add what a value is at new vertices, `made` as by `cut_cells`."""
     if not isinstance(value, Tensor):
@@ -49,35 +83,47 @@ def refined(value: Value, made: np.ndarray) -> Value:
     return torch.from_numpy(refine(flat, made)).reshape(-1, *value.shape[1:])
 
 
-Cut = Callable[[PlaneState, slice, int], PlaneState | None]
-"""Cuts the cells by some units, and returns None where they become more than a number."""
+def taken(value: Value, kept: Tensor) -> Value:
+    """Return what a value is at some vertices."""
+    if not isinstance(value, Tensor):
+        return tuple(taken(item, kept) for item in value)
+    return value[kept]
 
 
-def cut_within(
-    state: PlaneState, cut: Cut, units: int, most: int, parts: int
-) -> tuple[PlaneState, bool]:
-    """Cut by all units; or by the first ones, up to that which makes more than `most` cells.
+def part_of(state: PlaneState, first: int, end: int) -> tuple[PlaneState, np.ndarray]:
+    """Return some cells with their vertices alone, and which vertices those are, ascending."""
+    begin, stop = state.offsets[first], state.offsets[end]
+    used = np.zeros(len(state.vertices), dtype=bool)
+    used[state.corners[begin:stop]] = True
+    kept = np.flatnonzero(used)
+    numbers = np.cumsum(used) - 1
+    where = torch.from_numpy(kept)
+    return PlaneState(
+        state.vertices[kept],
+        state.offsets[first : end + 1] - begin,
+        numbers[state.corners[begin:stop]],
+        state.origins[begin:stop].copy(),
+        {index: taken(value, where) for index, value in state.values.items()},
+    ), kept
+
+
+def cut_by_first(state: PlaneState, cut: Cutter, units: slice, limits: Limits, parts: int) -> Cut:
+    """Cut by the first units, up to that which makes more cells than allowed.
 
     Args:
         state: the cells.
         cut: how.
-        units: how many there are.
-        most: cells above which it stops.
+        units: too many of them.
+        limits: cells above which it stops, and vertices.
         parts: into how many one unit can cut a cell.
 
-    Returns:
-        The cells, and whether all units have cut them. A new state, so that an interruption
-        leaves the old one whole.
-
     """
-    finer = cut(state, slice(0, units), most)
-    if finer is not None:
-        return finer, True
-    begin, block = 0, 2 ** (units.bit_length() - 1)
+    begin, block = units.start, 2 ** ((units.stop - units.start).bit_length() - 1)
     while block:
-        finer = cut(state, slice(begin, min(begin + block, units)), most)
-        if finer is not None:
-            state, begin = finer, begin + block
+        found = cut(state, slice(begin, min(begin + block, units.stop)), limits)
+        if not found.full and found.done == state.count:
+            state, begin = found.state, begin + block
         block //= 2
-    last = cut(state, slice(begin, begin + 1), parts * most)
-    return (state if last is None else last), False
+    # The last one may pass the bound: it is what shows that there are more cells.
+    last = cut(state, slice(begin, begin + 1), Limits(parts * limits.cells, limits.vertices))
+    return last if last.done == state.count else Cut(state, state.count, full=True)

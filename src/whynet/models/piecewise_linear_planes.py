@@ -4,30 +4,30 @@ The network is continuous, so that its values belong to vertices, not to cells. 
 bends, every cell in which it has both signs is cut; the new vertex on an edge is shared by the
 two cells beside it, because the unit has the same values on the edge for both. Maxima of several
 numbers are followed in `piecewise_linear_maxima`.
+
+What is held is one part of the polygon with the values at its vertices, cut and carried through
+the network as far as a bound on memory allows; where it becomes too large, the cells that are left
+wait as a part of their own. Vertices on the edges between parts are joined in the end.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import partial
+import time
+from threading import Condition, Thread
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from whynet.models.piecewise_linear import PiecewiseLinearGraph
-from whynet.models.piecewise_linear_cancellation import applied
-from whynet.models.piecewise_linear_maxima import decided
-from whynet.models.piecewise_linear_operations import Competitors, Thresholds, Value
-from whynet.models.piecewise_linear_plane_state import NEAR, PlaneState, cut_within, refined
+from whynet.models.piecewise_linear_plane_probes import probed
+from whynet.models.piecewise_linear_plane_search import Search, Waiting
+from whynet.models.piecewise_linear_plane_state import PlaneState
 from whynet.numerics.plane_cells import PlaneCells
-from whynet.numerics.plane_cutting import cut_cells, maps_of, neighbors_of, refine
+from whynet.numerics.plane_cutting import neighbors_of
 
-_THIN = 1e-4
-"""Share of the polygon's extent: the slopes of cells that are thinner are not read from corners."""
-
-_AT_ONCE = 2**22
-"""Numbers of one operation on the centers of thin cells, for bounding memory."""
+PART_BYTES = 2**27
+"""Of the values of one part. Larger ones do not fit into caches, smaller ones cost more joints."""
 
 
 @torch.no_grad()
@@ -37,6 +37,9 @@ def subdivide(
     axes: Tensor,
     polygon: np.ndarray,
     max_cells: int = 1_000_000,
+    part_bytes: int = PART_BYTES,
+    until: float = np.inf,
+    workers: int | None = None,
 ) -> PlaneCells:
     """Cut a convex polygon into the cells of a network.
 
@@ -46,158 +49,99 @@ def subdivide(
         axes: [2, *input_shape], what one unit of each coordinate adds.
         polygon: float64 [P, 2], corners, convex, counter-clockwise.
         max_cells: cells above which it stops.
+        part_bytes: about how many bytes of the network's values are held at once; the cells do
+            not depend on it.
+        until: when it stops, as `time.monotonic`; looked at before every operation on a part.
+        workers: threads that carry parts at once; as many as PyTorch has by default.
 
     Returns:
         The cells, `complete` false where it was interrupted or stopped.
 
     """
     axes, origin = axes.double(), origin.double()
-    points = torch.as_tensor(polygon, dtype=torch.float64)
-    count = len(polygon)
-    state = PlaneState(
-        np.asarray(polygon, dtype=np.float64),
-        np.array([0, count]),
-        np.arange(count),
-        np.full(count, -1),
-        {0: origin + torch.tensordot(points, axes, 1)},
-    )
-    complete = interrupted = False
+    corners = np.asarray(polygon, dtype=np.float64)
+    search = Search(graph, corners, origin, axes, max_cells, part_bytes)
+    team = _Team(search, [_whole(corners, origin, axes)], until)
+    interrupted = False
+    threads = torch.get_num_threads()
     try:
-        for number, step in enumerate(graph.steps):
-            bends, whole = step.operation.bends, True
-            if isinstance(bends, Competitors):
-                state, whole = decided(state, step.inputs, bends, number, max_cells)
-            elif isinstance(bends, Thresholds):
-                state, whole = _crossed(state, step.inputs[0], bends, number, max_cells)
-            if not whole:
-                break
-            inputs = [state.values[index] for index in step.inputs]
-            state.values[step.output] = applied(step.operation, inputs)
-            for index in step.last_use:
-                state.values.pop(index, None)
-        else:
-            complete = True
+        search.probes = probed(graph, origin, axes, corners)
+        torch.set_num_threads(1 if threads > 1 and workers != 1 else threads)
+        team.run(threads if workers is None else workers)
     except KeyboardInterrupt:
         interrupted = True  # what was cut so far stands
-    return PlaneCells(
-        state.vertices,
-        state.offsets,
-        state.corners,
-        neighbors_of(state.offsets, state.corners),
-        state.origins,
-        _maps(graph, origin, axes, state),
-        complete,
-        interrupted,
-    )
+    finally:
+        torch.set_num_threads(threads)
+    complete = not team.waiting
+    for item in team.waiting:
+        search.finish(item)
+    vertices, offsets, corners, origins, maps = search.joined()
+    neighbors = neighbors_of(offsets, corners)
+    return PlaneCells(vertices, offsets, corners, neighbors, origins, maps, complete, interrupted)
 
 
-def _crossed(
-    state: PlaneState, index: int, bends: Thresholds, number: int, most: int
-) -> tuple[PlaneState, bool]:
-    """Return the cells, cut where units cross their levels, and whether by all of them.
-
-    Of more than `most` cells, those are returned with which the bound is passed, unit by unit. A
-    new state, so that an interruption leaves the old one whole.
-    """
-    shape = state.values[index].shape[1:]
-    for level in bends.levels:
-        levels = torch.broadcast_to(torch.as_tensor(level, dtype=torch.float64), shape).flatten()
-        cut = partial(_cut, index=index, levels=levels, number=number)
-        # A line cuts each cell in at most two.
-        state, whole = cut_within(state, cut, levels.numel(), most, 2)
-        if not whole:
-            return state, False
-    return state, True
+def _whole(polygon: np.ndarray, origin: Tensor, axes: Tensor) -> Waiting:
+    """Return the polygon as one cell."""
+    count = len(polygon)
+    inputs = origin + torch.tensordot(torch.from_numpy(polygon), axes, 1)
+    edges = np.arange(count)
+    state = PlaneState(polygon, np.array([0, count]), edges, np.full(count, -1), {0: inputs})
+    return Waiting(state, np.arange(count))
 
 
-def _cut(
-    state: PlaneState, units: slice, most: int, *, index: int, levels: Tensor, number: int
-) -> PlaneState | None:
-    """Cut the cells by some units of a value; None where they become more than `most`."""
-    shape = state.values[index].shape[1:]
-    held = np.ascontiguousarray(state.values[index].reshape(len(state.vertices), -1).numpy())
-    level = levels.numpy()
-    highest, lowest = held[:, units].max(0) - level[units], held[:, units].min(0) - level[units]
-    # Only units with both signs can cut; of a convolutional layer those are few.
-    active = units.start + np.flatnonzero((highest > 0) & (lowest < 0))
-    every = units == slice(0, len(level)) and 2 * len(active) > len(level)
-    picked = held if every else held[:, active]
-    shift = level if every else level[active]
-    gap, vertices, offsets, corners, origins, _, made, whole = cut_cells(
-        np.ascontiguousarray(picked - shift if shift.any() else picked), NEAR, np.abs(shift),
-        state.vertices, state.offsets, state.corners, state.origins, number, most,
-    )  # fmt: skip
-    if not whole:
-        return None
-    if len(made) == 0:
-        return replace(state, offsets=offsets, corners=corners, origins=origins)
-    values = {k: refined(v, made) for k, v in state.values.items() if k != index}
-    finer = gap + shift if shift.any() else gap
-    if not every:
-        finer, cut = refine(held, made), finer
-        finer[:, active] = cut
-    # As the kernel left them: exactly on their level where they cross.
-    values[index] = torch.from_numpy(finer).reshape(-1, *shape)
-    return PlaneState(vertices, offsets, corners, origins, values)
+class _Team:
+    """Threads that carry the parts of a search."""
 
+    def __init__(self, search: Search, waiting: list[Waiting], until: float) -> None:
+        self.search, self.waiting, self.until = search, waiting, until
+        self.busy, self.stopped = 0, False
+        self.changed = Condition()
+        self.failure: BaseException | None = None
 
-def _maps(
-    graph: PiecewiseLinearGraph, origin: Tensor, axes: Tensor, state: PlaneState
-) -> np.ndarray:
-    """Return the affine map of each cell: from its corners; where it is thin, by derivatives."""
-    cells = len(state.offsets) - 1
-    rows = max(1, _AT_ONCE // graph.widest)
-    if graph.output not in state.values:
-        parts = [np.arange(cells)[begin : begin + rows] for begin in range(0, cells, rows)]
-        return np.concatenate(
-            [_derived(graph, origin, axes, _centers(state, some)) for some in parts]
-        )
-    values = state.values[graph.output].reshape(len(state.vertices), -1)
-    maps, heights = maps_of(
-        state.vertices, state.offsets, state.corners, np.ascontiguousarray(values.numpy())
-    )
-    extent = float(np.ptp(state.vertices, axis=0).max())
-    thin = np.flatnonzero(heights < _THIN * extent)
-    for begin in range(0, len(thin), rows):
-        some = thin[begin : begin + rows]
-        maps[some] = _derived(graph, origin, axes, _centers(state, some))
-    return np.asarray(maps)
+    def run(self, workers: int) -> None:
+        """Carry parts until there is none; after an interruption all of them are waiting."""
+        others = [Thread(target=self._guarded, daemon=True) for _ in range(workers - 1)]
+        for thread in others:
+            thread.start()
+        try:
+            self._work()
+        finally:
+            with self.changed:
+                self.stopped = True
+                self.changed.notify_all()
+            for thread in others:
+                thread.join()
+        if self.failure is not None:
+            raise self.failure
 
+    def _guarded(self) -> None:
+        torch.set_num_threads(1)
+        try:
+            with torch.no_grad():
+                self._work()
+        except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
+            self.failure = error
+            self.stopped = True
 
-def _centers(state: PlaneState, cells: np.ndarray) -> np.ndarray:
-    counts = np.diff(state.offsets)[cells]
-    starts = np.cumsum(counts) - counts
-    places = np.arange(counts.sum()) + np.repeat(state.offsets[cells] - starts, counts)
-    sums = np.add.reduceat(state.vertices[state.corners[places]], starts)
-    return np.asarray(sums / counts[:, None])
+    def _work(self) -> None:
+        while (item := self._next()) is not None:
+            own = [item]
+            going = False
+            try:
+                going = self.search.advance(own)
+            finally:
+                with self.changed:
+                    self.waiting += own
+                    self.busy -= 1
+                    self.stopped = self.stopped or not going
+                    self.changed.notify_all()
 
-
-def _derived(
-    graph: PiecewiseLinearGraph, origin: Tensor, axes: Tensor, centers: np.ndarray
-) -> np.ndarray:
-    """Read affine maps, [N, 3, O], from the network's derivatives at inner points of cells."""
-    where = torch.as_tensor(centers)
-
-    def at(coordinates: Tensor) -> Tensor:
-        points = origin + torch.tensordot(coordinates, axes, 1)
-        value: Value = points
-        for index, made in graph.values(points):
-            if index == graph.output:
-                value = made
-        assert isinstance(value, Tensor)
-        return value.reshape(len(points), -1)
-
-    with torch.enable_grad():
-        where.requires_grad_()
-        value = at(where)
-        columns = value.shape[1]
-        slopes = [
-            torch.autograd.grad(value[:, i].sum(), where, retain_graph=True, allow_unused=True)[0]
-            if value.requires_grad
-            else None
-            for i in range(columns)
-        ]
-    where, value = where.detach(), value.detach()
-    slope = torch.stack([torch.zeros_like(where) if s is None else s for s in slopes], 2)
-    constant = value - (slope * where[:, :, None]).sum(1)
-    return torch.cat([slope, constant[:, None]], 1).numpy()
+    def _next(self) -> Waiting | None:
+        """Take the last part that waits; None where all is done or it is to stop."""
+        with self.changed:
+            while not self.waiting and self.busy and not self.stopped:
+                self.changed.wait()
+            if self.stopped or not self.waiting or time.monotonic() >= self.until:
+                return None
+            self.busy += 1
+            return self.waiting.pop()

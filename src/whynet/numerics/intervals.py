@@ -68,6 +68,25 @@ def mean_t(
     return Estimate(mean, mean - half, mean + half, kind, level, unit, how, over)
 
 
+def half_widths(values: ArrayLike, axis: int, level: float = 0.95) -> Floats:
+    """Half widths of Student's t intervals of means along an axis, for many means at once.
+
+    Assumes, as `mean_t`, independent draws along the axis.
+
+    Args:
+        values: draws along `axis`; of one there is no interval, and NaN.
+        axis: which.
+        level: nominal coverage.
+
+    """
+    draws = np.asarray(values, dtype=np.float64)
+    count = draws.shape[axis]
+    if count < 2:
+        return np.full_like(draws.mean(axis), np.nan)
+    reach = float(stats.t.ppf(0.5 + level / 2, count - 1))
+    return np.asarray(reach * draws.std(axis, ddof=1) / math.sqrt(count))
+
+
 def paired_difference(
     first: ArrayLike,
     second: ArrayLike,

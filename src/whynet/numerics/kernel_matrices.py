@@ -62,6 +62,30 @@ def alignment(kernel: np.ndarray, targets: np.ndarray) -> float:
     return min(1.0, max(0.0, float((y * (kernel @ y)).sum()) / (size * spread)))
 
 
+def raw_alignment(kernel: np.ndarray, targets: np.ndarray) -> float:
+    """Alignment of a kernel with the kernel of its targets, nothing centered.
+
+    A constant kernel has one over the root of the number of (even) classes against one-hot targets,
+    so that it says little without its value for shuffled targets.
+
+    Args:
+        kernel: `[n, n]`.
+        targets: `[n, c]`.
+
+    Returns:
+        `<K, Y Y'> / (|K| |Y Y'|)`; 0 where either is zero.
+
+    """
+    size = float(np.linalg.norm(kernel)) * float(np.linalg.norm(targets.T @ targets))
+    return float((targets * (kernel @ targets)).sum()) / size if size else 0.0
+
+
+def participation(kernel: np.ndarray) -> float:
+    """Return `(trace K)² / |K|²`, 1 to n: how many equal eigenvalues would be as spread out."""
+    size = float(np.vdot(kernel, kernel))
+    return float(np.trace(kernel)) ** 2 / size if size else float("nan")
+
+
 @dataclass(frozen=True)
 class Fitted:
     """What kernel regression adds to the initial function on new rows.

@@ -126,9 +126,9 @@ def _cutter(bits: Array, words: int, corners: Array, first: int, size: int, star
 @njit(cache=True, nogil=True)
 def cut_cells(
     values: Array, near: float, scale: Array, vertices: Array, offsets: Array, corners: Array,
-    origins: Array, number: int, most: int,
-) -> tuple[Array, Array, Array, Array, Array, Array, Array, bool]:  # fmt: skip
-    """Cut every cell by the zero lines of all functions.
+    origins: Array, number: int, most: int, most_vertices: int,
+) -> tuple[Array, Array, Array, Array, Array, Array, Array, int, bool]:  # fmt: skip
+    """Cut every cell by the zero lines of all functions, or the first cells where room ends.
 
     Args:
         values: float64 [V, U], the functions at the vertices.
@@ -139,13 +139,15 @@ def cut_cells(
         corners: int64 [K], counter-clockwise.
         origins: int64 [K], the step that made the edge from each corner to the next.
         number: the step that cuts now.
-        most: cells above which it stops.
+        most: cells above which it stops, those counted that are not cut yet.
+        most_vertices: vertices above which it stops.
 
     Returns:
         `values`, `vertices`, `offsets`, `corners` and `origins` of the finer cells; int64 [C],
         the cell that each was cut from, ascending; float64 [N, 3] with the ends of the edge that
-        each new vertex cuts, in the order they were made, and its position on it; and whether
-        there are at most `most` cells.
+        each new vertex cuts, in the order they were made, and its position on it; how many cells
+        were cut, the first ones, of which alone the parts are returned; and whether it stopped
+        because of `most`.
 
     Cost: O(U) for every vertex, and U / 32 words for every corner of a cell that comes or goes.
 
@@ -179,7 +181,11 @@ def cut_cells(
     ring_origins = np.empty(64, np.int64)
     side = np.empty(64, np.int8)
     cross = np.empty(64, np.int64)
-    for cell in range(offsets.size - 1):
+    given = offsets.size - 1
+    old, done = count, given
+    crowded = full = False
+    for cell in range(given):
+        before = (cells, top_out, count)
         begin = offsets[cell]
         size = offsets[cell + 1] - begin
         while size > pool_corners.size:
@@ -208,13 +214,13 @@ def cut_cells(
                     out_parents = _longer(out_parents, cells)
                 out_offsets[cells] = top_out
                 out_parents[cells - 1] = cell
-                if cells > most:
-                    return (
-                        new_values[:count], new_vertices[:count], out_offsets[: cells + 1],
-                        out_corners[:top_out], out_origins[:top_out], out_parents[:cells],
-                        made[:fresh], False,
-                    )  # fmt: skip
+                if cells + given - 1 - cell > most:
+                    full = True
+                    break
                 continue
+            if count > most_vertices:
+                crowded = True
+                break
             word, bit = unit // _WORD, unit % _WORD
             while size > ring.size:
                 ring, ring_origins = _longer(ring, 0), _longer(ring_origins, 0)
@@ -282,9 +288,15 @@ def cut_cells(
                 stack[height, 0], stack[height, 1] = begin_part, at - begin_part
                 stack[height, 2] = unit + 1
                 height += 1
+        if full or crowded:
+            # Parts of a cell that is not finished are forgotten, with their vertices.
+            done = cell
+            cells, top_out, count = before
+            break
     return (
         new_values[:count], new_vertices[:count], out_offsets[: cells + 1],
-        out_corners[:top_out], out_origins[:top_out], out_parents[:cells], made[:fresh], True,
+        out_corners[:top_out], out_origins[:top_out], out_parents[:cells], made[: count - old],
+        done, full,
     )  # fmt: skip
 
 

@@ -135,8 +135,9 @@ def plain_vertices(
     last[offsets[1:] - 1] = True
     heads = np.append(corners[1:], corners[0])
     heads[last] = corners[offsets[:-1]]
-    edges = np.unique(np.stack([np.minimum(corners, heads), np.maximum(corners, heads)], 1), axis=0)
-    degree = np.bincount(edges.ravel(), minlength=count)
+    edges = np.unique(np.minimum(corners, heads) << 32 | np.maximum(corners, heads))
+    degree = np.bincount(edges >> 32, minlength=count)
+    degree += np.bincount(edges & 0xFFFFFFFF, minlength=count)
     stays = (degree > 2) | (np.arange(count) < before)
     held = stays[corners]
     sizes = np.add.reduceat(held.astype(np.int64), offsets[:-1])

@@ -8,6 +8,9 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+_NEAR = 1e-9
+"""Distance of a vertex from its half-spaces, in the largest coordinate."""
+
 
 @dataclass(frozen=True)
 class Corners:
@@ -39,7 +42,8 @@ class PolytopeCells:
         normals: float64 [K, D], of unit length, outward.
         limits: float64 [K].
         walls: int64 [K, 3], the step of the network, its unit and which of its levels made the
-            half-space; of a side of the box -1, the coordinate, and 0 (low) or 1 (high).
+            half-space (of the largest of several: which competitor, the later one of the two); of
+            a side of the box -1, the coordinate, and 0 (low) or 1 (high).
         neighbors: int64 [K], the cell across; -1 at the border, -2 where it is not known.
         centers: float64 [C, D], a point inside.
         radii: float64 [C], of a ball around it inside the cell, not always the largest.
@@ -83,6 +87,61 @@ def kept_cells(cells: PolytopeCells, kept: np.ndarray) -> PolytopeCells:
         number[cells.neighbors[rows]], cells.centers[kept], cells.radii[kept], cells.maps[kept],
         corners, cells.complete,
     )  # fmt: skip
+
+
+def merged_cells(cells: PolytopeCells, same: np.ndarray) -> PolytopeCells:
+    """Join cells across some of their half-spaces, bool [K]; each union has to be convex.
+
+    Neighbors and vertices of the cells have to be known.
+    """
+    owner = np.repeat(np.arange(len(cells.centers)), np.diff(cells.offsets))
+    pairs = (np.ones(int(same.sum())), (owner[same], cells.neighbors[same]))
+    graph = coo_matrix(pairs, shape=(len(cells.centers),) * 2)
+    groups, label = connected_components(graph, directed=False)
+    across = np.append(label, -1)[cells.neighbors]
+    kept = np.flatnonzero(label[owner] != across)
+    # Between two unions there is one hyperplane; towards the border there is one for each side.
+    names = np.where(across[kept, None] < 0, cells.walls[kept], -1)
+    keys = np.column_stack([label[owner[kept]], across[kept], names])
+    first = np.unique(keys, axis=0, return_index=True)[1]
+    rows = kept[first]
+    offsets = np.searchsorted(keys[first, 0], np.arange(groups + 1))
+    corners = cells.corners
+    assert corners is not None
+    volumes = np.bincount(label, corners.volumes)
+    weighted = [np.bincount(label, corners.volumes * axis) for axis in cells.centers.T]
+    centers = np.stack(weighted, 1) / volumes[:, None]
+    normals, limits = cells.normals[rows], cells.limits[rows]
+    room = limits - (normals * centers[keys[first, 0]]).sum(1)
+    leader = np.unique(label, return_index=True)[1]
+    return PolytopeCells(
+        offsets, normals, limits, cells.walls[rows], across[rows], centers,
+        np.minimum.reduceat(room, offsets[:-1]), cells.maps[leader],
+        _merged_corners(corners, label, volumes, (offsets, normals, limits)), cells.complete,
+    )  # fmt: skip
+
+
+def _merged_corners(
+    corners: Corners,
+    label: np.ndarray,
+    volumes: np.ndarray,
+    rows: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> Corners:
+    """Return the vertices of unions: those of their parts that lie on at least D half-spaces."""
+    offsets, normals, limits = rows
+    owner = np.repeat(label, np.diff(corners.offsets))
+    pairs = np.unique(np.stack([owner, corners.corners], 1), axis=0)
+    touched = np.zeros(len(pairs), dtype=np.int64)
+    near = _NEAR * np.abs(corners.vertices).max(initial=0.0)
+    for k in range(int(np.diff(offsets).max())):
+        row = offsets[pairs[:, 0]] + k
+        there = row < offsets[pairs[:, 0] + 1]
+        row = np.where(there, row, 0)
+        gap = limits[row] - (normals[row] * corners.vertices[pairs[:, 1]]).sum(1)
+        touched += there & (gap <= near)
+    pairs = pairs[touched >= corners.vertices.shape[1]]
+    starts = np.searchsorted(pairs[:, 0], np.arange(len(volumes) + 1))
+    return Corners(corners.vertices, starts, pairs[:, 1], volumes)
 
 
 def locate(cells: PolytopeCells, points: np.ndarray) -> np.ndarray:

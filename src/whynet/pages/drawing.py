@@ -6,7 +6,7 @@ import io
 import re
 import warnings
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.resources import as_file, files
@@ -65,7 +65,7 @@ def draw_figure(figure: Figure) -> Markup:
         figure: what to draw.
 
     """
-    return clean_svg(_drawn(figure, "svg").decode(), slug(figure.name), figure.alt)
+    return placed(figure, _drawn(figure, ("svg",))["svg"])
 
 
 def figure_files(figure: Figure) -> dict[str, bytes]:
@@ -77,7 +77,12 @@ def figure_files(figure: Figure) -> dict[str, bytes]:
         figure: what to draw.
 
     """
-    return {kind: _drawn(figure, kind) for kind in _UNDATED}
+    return _drawn(figure, tuple(_UNDATED))
+
+
+def placed(figure: Figure, svg: bytes) -> Markup:
+    """Return the file of a figure as it stands in a page."""
+    return clean_svg(svg.decode(), slug(figure.name), figure.alt)
 
 
 @contextmanager
@@ -111,23 +116,26 @@ def new_figure(draw: Callable[[Canvas], None], height: float = 2.7) -> Canvas:
     return canvas
 
 
-def _drawn(figure: Figure, kind: str) -> bytes:
+def _drawn(figure: Figure, kinds: Sequence[str]) -> dict[str, bytes]:
     try:
-        return _saved(figure, kind, mathematics=True)
+        return _saved(figure, kinds, mathematics=True)
     except ValueError:
         # a foreign label held dollar signs that are no mathematics: draw them as they stand
-        return _saved(figure, kind, mathematics=False)
+        return _saved(figure, kinds, mathematics=False)
 
 
-def _saved(figure: Figure, kind: str, mathematics: bool) -> bytes:
+def _saved(figure: Figure, kinds: Sequence[str], mathematics: bool) -> dict[str, bytes]:
+    saved = {}
     with styled(mathematics=mathematics):
         canvas = Canvas(figsize=(WIDTH, figure.height))
         figure.draw(canvas)
         _tidy(canvas)
-        stream = io.BytesIO()
-        metadata = dict.fromkeys(_UNDATED[kind])
-        canvas.savefig(stream, format=kind, dpi=_DPI, metadata=metadata)
-    return stream.getvalue()
+        for kind in kinds:
+            stream = io.BytesIO()
+            metadata = dict.fromkeys(_UNDATED[kind])
+            canvas.savefig(stream, format=kind, dpi=_DPI, metadata=metadata)
+            saved[kind] = stream.getvalue()
+    return saved
 
 
 def _tidy(canvas: Canvas) -> None:

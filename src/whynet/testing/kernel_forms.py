@@ -48,8 +48,15 @@ def relu_kernel() -> ClosedForm:
         now, before = (two_layer_kernel(inputs, *weights) for weights in (end, start))
         return _drawn_truth(now, before, labels * 2.0 - 1)
 
+    @cache
+    def spectrum() -> dict[Key, float]:
+        return _spectrum_truth(inputs, end, labels)
+
     return ClosedForm(
-        subject, {"lazy-or-rich": {}}, over_examples=False, of_draw=lambda name, draw: truth()
+        subject,
+        {"lazy-or-rich": {}, "kernel-spectrum": {}},
+        over_examples=False,
+        of_draw=lambda name, draw: truth() if name == "lazy-or-rich" else spectrum(),
     )
 
 
@@ -113,6 +120,58 @@ def _drawn_truth(now: np.ndarray, before: np.ndarray, targets: np.ndarray) -> di
         truth[("alignment", (("weights", name),))] = float(means[2 + place])
         truth[("shuffled_alignment", (("weights", name),))] = float(means[4 + place])
     return truth
+
+
+def _spectrum_truth(inputs: np.ndarray, weights: Weights, labels: np.ndarray) -> dict[Key, float]:
+    """Return the mean over draws of what `kernel-spectrum` says, from the features themselves.
+
+    The kernel is a Gram matrix of the rows' gradients, which are written out here; its eigenvalues
+    are those of the smaller matrix of their products. Its rank is below the number of rows, so
+    that its condition is round-off.
+    """
+    hidden, last = weights
+    before = inputs @ hidden.T
+    fires = (before > 0).astype(float)
+    upper = before * fires
+    lower = ((fires * last)[:, :, None] * inputs[:, None, :]).reshape(len(inputs), -1)
+    both = np.concatenate([lower, upper], axis=1)
+    onehot = np.eye(2)[labels]
+    generator = np.random.default_rng(seed_from("relu-kernel", "spectrum"))
+    found = []
+    for _ in range(TRUTH_DRAWS):
+        places = np.concatenate(
+            [
+                generator.choice(np.flatnonzero(labels == side), DRAWN // 2, replace=False)
+                for side in (0, 1)
+            ]
+        )
+        rows, y = both[places], labels[places] * 2.0 - 1
+        small = rows.T @ rows
+        values = np.linalg.eigvalsh(small)[::-1]
+        centered = rows - rows.mean(0)
+        size = np.linalg.norm(centered.T @ centered) * DRAWN
+        other = generator.permutation(DRAWN)
+        raw = onehot[places]
+        norm = np.linalg.norm(small) * np.linalg.norm(raw.T @ raw)
+        found.append(
+            [
+                *(values[:5] / DRAWN),
+                values.sum() ** 2 / (values**2).sum(),
+                (lower[places] ** 2).sum() / (rows**2).sum(),
+                (upper[places] ** 2).sum() / (rows**2).sum(),
+                ((y @ centered) ** 2).sum() / size,
+                ((raw.T @ rows) ** 2).sum() / norm,
+                ((y[other] @ centered) ** 2).sum() / size,
+                ((raw[other].T @ rows) ** 2).sum() / norm,
+            ]
+        )
+    means = np.mean(found, axis=0)
+    keys: list[Key] = [("eigenvalue", (("rank", rank),)) for rank in range(1, 6)]
+    keys += [("effective_rank", ())]
+    keys += [("layer_share", (("layer", layer),)) for layer in ("0", "2")]
+    for name in ("alignment", "shuffled_alignment"):
+        keys += [(name, (("kernel", kernel),)) for kernel in ("centered", "uncentered")]
+    return dict(zip(keys, (float(value) for value in means), strict=True))
 
 
 def linear_network() -> ClosedForm:

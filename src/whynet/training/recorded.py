@@ -32,6 +32,7 @@ from whynet.numerics.extreme_eigenvalues import extreme_eigenvalues
 from whynet.numerics.jackknife import delete_group, groups_of
 from whynet.numerics.kernel_matrices import centered, similarity
 from whynet.numerics.noise_scale import LEAST_GROUPS, noise_scale
+from whynet.training import recorded_pieces
 from whynet.training.stability import Stability
 
 Values = dict[str, Estimate | str]
@@ -58,6 +59,7 @@ MEASURED: Final[dict[str, tuple[str, ...]]] = {
     "sharpness": ("sharpness", "stability_limit", "sharpness_over_limit", "learning_rate"),
     "kernel": ("kernel_shape_drift", "kernel_trace_ratio"),
     "rank": ("feature_rank",),
+    "pieces": recorded_pieces.QUANTITIES,
 }
 """What can be asked for, to the quantities it gives."""
 
@@ -291,7 +293,7 @@ def start_kernel(subject: Subject, order: np.ndarray) -> tuple[NtkPlan, np.ndarr
         return f"Fewer than {KERNEL_GROUPS} training rows are too few for a kernel."
     inputs = _kernel_inputs(subject, order)
     plan = plan_ntk(subject, inputs)
-    if 2.0 * rows * rows * plan.row_numbers > MOST_KERNEL:
+    if 2.0 * rows * rows * plan.pair_work > MOST_KERNEL:
         return f"Outputs times parameters are too many for the kernel of {rows} rows."
     return plan, _kernel(subject, plan, order)
 
@@ -369,4 +371,5 @@ _FUNCTIONS: Final[Mapping[str, Callable[[Now], Values]]] = {
     "sharpness": _sharpness,
     "kernel": _drift,
     "rank": _rank,
+    "pieces": lambda now: recorded_pieces.pieces_of(measurable(now.subject), now.fixed.order),
 }

@@ -49,7 +49,7 @@ on the time, and with one."""
 TRIES: Final = 3
 """Steps at which a way to second derivatives is looked for."""
 
-CITES: Final = ("mccandlish2018", "cohen2021", "cohen2022", "kornblith2019")
+CITES: Final = ("mccandlish2018", "cohen2021", "cohen2022", "kornblith2019", "hanin2019")
 
 NOTES: Final = (
     "Measured with dropout off and, where there is batch normalization, with the statistics of "
@@ -92,7 +92,8 @@ class Recorder:
             that comes too early waits (or is left out, with `every`). None for no bound. The
             first and the last step are always measured. Ignored where `steps` are given.
         rows: training rows that everything is measured on, drawn once.
-        quantities: what to measure, of `loss`, `norms`, `noise`, `sharpness`, `kernel`, `rank`.
+        quantities: what to measure, of `loss`, `norms`, `noise`, `sharpness`, `kernel`, `rank`,
+            `pieces`.
         batch_size: rows of a training step, to hold the noise scale against.
         output: which entry of a dict or tuple output is examined.
         dtype: precision to measure in; that of the network by default.

@@ -11,6 +11,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy.optimize import linprog
 from tests.concepts.running_claims import run
+from tests.concepts.verdict_rates import Tables, exceptions
 from torch import nn
 
 import whynet
@@ -164,6 +165,16 @@ def test_one_wrong_number_flips_the_verdict(smoke: Any, name: str, factor: float
     assert module.judge(*few).state == "inconclusive"
     none = predicted.assign(distance=0 * predicted["distance"])
     assert module.judge(measured, none).state == "not applicable"
+
+
+def bounds(wrong: np.ndarray) -> Tables:
+    """Distances at least at their bound, and below it where it is said."""
+    ones = np.ones(len(wrong))
+    known = xr.Dataset({"pieces": ("seed", 8 * ones), "distance": ("seed", 0.1 * ones)})
+    return known.assign(distance=("seed", 0.11 - 0.02 * wrong)), known
+
+
+MADE_UP = exceptions(bounds)
 
 
 def test_the_figure_is_drawn_without_a_warning(smoke: Any) -> None:

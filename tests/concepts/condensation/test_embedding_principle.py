@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from tests.concepts.running_claims import run
+from tests.concepts.verdict_rates import Tables, exceptions
 from torch import Tensor
 
 from whynet.atlas.judging import CLAIM
@@ -97,3 +99,15 @@ def test_a_wrong_measurement_flips_the_verdict(
     wrong[name][dict.fromkeys(wrong[name].dims, 0)] += change
     assert module.judge(measured, predicted).state == "supported"
     assert module.judge(wrong, predicted).state == "refuted"
+
+
+def points(wrong: np.ndarray) -> Tables:
+    """Points as predicted, and one eigenvalue of another sign where it is said."""
+    zero = np.zeros(len(wrong))
+    known = xr.Dataset({"negative": ("seed", zero + 1), "positive": ("seed", zero + 4)})
+    beside = {"gradient": ("seed", zero), "loss_change": ("seed", zero)}
+    measured = known.assign({**beside, "negative": ("seed", zero + 1 + wrong)})
+    return measured, known
+
+
+MADE_UP = exceptions(points)

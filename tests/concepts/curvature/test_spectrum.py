@@ -140,7 +140,7 @@ def test_steps_without_orthogonality_do_not_blur_the_density_in_float32() -> Non
 
 
 def test_probes_in_small_groups_are_as_many_and_as_good(monkeypatch: pytest.MonkeyPatch) -> None:
-    from whynet.concepts.curvature import spectrum
+    from whynet.concepts.curvature import spectrum_rounds as spectrum
 
     subject = CASES["tanh-mlp"].subject(dtype=torch.float64)
     values = np.linalg.eigvalsh(dense_hessian(CASES["tanh-mlp"].subject(dtype=torch.float64)))

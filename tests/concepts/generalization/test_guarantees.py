@@ -11,7 +11,6 @@ from tests.cases import CASES
 from torch import nn
 
 import whynet
-from whynet.concepts.generalization.instruments import bound_ingredients
 from whynet.concepts.generalization.instruments.bound_ingredients import (
     DRAWS,
     MARGINS,
@@ -25,7 +24,6 @@ from whynet.core.outcome import NotApplicable
 from whynet.core.question import Panel
 from whynet.models.subject import Subject
 from whynet.testing.bound_forms import RELATIVE
-from whynet.testing.conformance import CHECKS
 
 
 def taken(subject: Subject, rounds: int = 1, seed: int = 0) -> Measurement:
@@ -164,17 +162,6 @@ def _zero_start() -> Subject:
         for parameter in start.parameters():
             parameter.zero_()
     return case.subject(initial=start)
-
-
-@pytest.mark.parametrize("check", CHECKS)
-@pytest.mark.parametrize("name", ["relu-mlp", "binary", "convolution", "tied-weights", "dropout"])
-def test_conformance_where_the_initial_weights_are_known(name: str, check: str) -> None:
-    case = CASES[name]
-
-    def make(dtype: torch.dtype, batch_size: int = 512) -> Subject:
-        return case.subject(dtype=dtype, batch_size=batch_size, initial=case.initial())
-
-    CHECKS[check](bound_ingredients, make, torch.float32)
 
 
 @pytest.mark.parametrize("name", ["regression", "sequence"])

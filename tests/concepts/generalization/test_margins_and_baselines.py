@@ -92,6 +92,29 @@ def test_classification_baselines(name: str) -> None:
         assert ahead.low < ahead.high
 
 
+@pytest.mark.parametrize("name", ["tokens", "masked-tokens"])
+def test_baselines_on_tokens_read_how_often_each_occurs(name: str) -> None:
+    case = CASES[name]
+    (x, y), (u, v) = case.data()
+
+    def counted(inputs: object) -> np.ndarray:
+        whole = inputs if isinstance(inputs, dict) else {"tokens": inputs}
+        rows = whole["tokens"].numpy()
+        mask = whole.get("mask", torch.ones(rows.shape)).numpy() != 0
+        return np.stack([[((row == t) & on).sum() for t in range(7)]
+                         for row, on in zip(rows, mask, strict=True)])  # fmt: skip
+
+    found = taken("baselines", case.subject())
+    linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
+    wanted = {
+        "linear model": linear.fit(counted(x), y).score(counted(u), v),
+        "nearest neighbor": KNeighborsClassifier(1).fit(counted(x), y).score(counted(u), v),
+    }
+    for baseline, score in wanted.items():
+        assert found.estimate("accuracy", baseline=baseline).value == pytest.approx(score)
+    assert "how often each token occurs" in found.notes[0]
+
+
 def test_regression_baselines() -> None:
     case = CASES["regression"]
     x, y, u, v = flat(case)
@@ -113,7 +136,6 @@ def test_regression_baselines() -> None:
 @pytest.mark.parametrize(
     ("case", "options", "word"),
     [
-        ("tokens", {}, "tokens or structured"),
         ("relu-mlp", {"train": None}, "training data"),
         ("relu-mlp", {"test": None}, "test data"),
     ],

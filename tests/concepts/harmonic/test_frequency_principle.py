@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
-from tests.concepts.bands_at_null import supported
 from tests.concepts.running_claims import run
+from tests.concepts.verdict_rates import Tables, at_null, fails, holds
 
 from whynet.concepts.harmonic import circle_networks
 from whynet.concepts.harmonic.claims import frequency_principle as module
@@ -127,20 +127,23 @@ def test_wrong_rates_flip_the_verdict(smoke) -> None:  # type: ignore[no-untyped
         assert module.judge(measured.assign(rate=wrong), predicted).state == "refuted"
 
 
-def test_false_support_at_the_edge_and_power_inside() -> None:
+def rates(generator: np.random.Generator, apart: float) -> Tables:
+    """Rates of which that of one frequency is off."""
     grid = grid_of("frequency-principle", module.CLAIM, "smoke")
     names = [*grid.axes, "seed"]
     shape = [*(len(v) for v in grid.axes.values()), grid.seeds, 5]
     coords = {**{n: list(v) for n, v in grid.axes.items()}, "seed": range(grid.seeds)}
     one = xr.Dataset({"rate": ([*names, "rate_0"], np.ones(shape))}, coords)
+    found = 1 + apart + 0.01 * generator.normal(size=shape)
+    found[..., :4] = 1
+    return one.assign(rate=one["rate"] * found), one
 
-    def made(generator: np.random.Generator, apart: float) -> tuple[xr.Dataset, xr.Dataset]:
-        rates = 1 + apart + 0.01 * generator.normal(size=shape) * (apart != 0)
-        rates[..., :4] = 1
-        return one.assign(rate=one["rate"] * rates), one
 
-    assert supported(module.judge, lambda g: made(g, 0.05)) <= 0.05
-    assert supported(module.judge, lambda g: made(g, 0.03), 50) >= 0.95
+MADE_UP = (
+    at_null("one rate 5 % off, the band's edge", lambda g: rates(g, 0.05)),
+    holds("one rate 3 % off, inside the band", lambda g: rates(g, 0.03), 0.95),
+    fails("one rate 10 % off", lambda g: rates(g, 0.10)),
+)
 
 
 def test_a_control_has_the_target_and_the_start_of_the_claim() -> None:

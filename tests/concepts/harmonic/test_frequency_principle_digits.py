@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from tests.concepts.bands_at_null import supported
 from tests.concepts.running_claims import run
+from tests.concepts.verdict_rates import Tables, at_null, fails, holds
 
 from whynet.concepts.harmonic import digit_networks
 from whynet.concepts.harmonic.claims import frequency_principle_digits as module
@@ -92,19 +92,20 @@ def test_wrong_measurements_flip_the_verdict(smoke) -> None:  # type: ignore[no-
     assert module.judge(never, predicted).state == "inconclusive"
 
 
-@pytest.mark.parametrize(("ratio", "least", "most"), [(0.5, 0, 0.05), (0.8, 0.9, 1)])
-def test_false_support_at_the_edge_and_power_inside(
-    ratio: float, least: float, most: float
-) -> None:
+def settled(generator: np.random.Generator, ratio: float) -> Tables:
+    """Steps after which parts settle, the rough ones `2^ratio` times the smooth ones."""
     grid = grid_of("frequency-principle-digits", module.CLAIM, "smoke")
     names = [*grid.axes, "seed"]
     shape = [*(len(v) for v in grid.axes.values()), grid.seeds, 3]
     coords = {**{n: list(v) for n, v in grid.axes.items()}, "seed": range(grid.seeds)}
     zero = xr.Dataset({"least_log_ratio": ([*names, "least_log_ratio_0"], np.zeros(shape))}, coords)
+    rough = 10 * 2 ** (ratio + 0.2 * generator.normal(size=shape))
+    tables = {"smooth": np.full(shape, 10.0), "rough": rough}
+    return xr.Dataset({n: ([*names, f"{n}_0"], v) for n, v in tables.items()}, coords), zero
 
-    def made(generator: np.random.Generator) -> tuple[xr.Dataset, xr.Dataset]:
-        rough = 10 * 2 ** (ratio + 0.2 * generator.normal(size=shape))
-        tables = {"smooth": np.full(shape, 10.0), "rough": rough}
-        return xr.Dataset({n: ([*names, f"{n}_0"], v) for n, v in tables.items()}, coords), zero
 
-    assert least <= supported(module.judge, made, 200 if most < 1 else 50) <= most
+MADE_UP = (
+    at_null("rough parts √2 times as late, the band's edge", lambda g: settled(g, 0.5)),
+    holds("rough parts 1.74 times as late", lambda g: settled(g, 0.8)),
+    fails("smooth and rough parts alike", lambda g: settled(g, 0.0)),
+)

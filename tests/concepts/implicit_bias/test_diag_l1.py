@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.figure import Figure
+from tests.concepts.verdict_rates import Tables, at_null, fails, holds
 
 from whynet.atlas.run import claim
 from whynet.concepts.implicit_bias.claims import diag_l1 as module
@@ -82,21 +83,16 @@ def test_wrong_measurements_flip_the_verdict(record: Any) -> None:
     assert float(np.abs(gaps).median()) > module.BAND
 
 
-def _states(median: float) -> list[str]:
-    generator = np.random.default_rng(1)
+def exponents(generator: np.random.Generator, median: float) -> Tables:
+    """Exponents of 20 problems, apart from the predicted ones by a median."""
     zero = xr.Dataset({"exponent": (("depth", "seed"), np.zeros((2, 20)))}, {"depth": [2, 3]})
-    states = []
-    for _ in range(200):
-        values = median + 0.04 * generator.standard_normal((2, 20))
-        states.append(module.judge(zero.copy(data={"exponent": values}), zero).state)
-    return states
+    values = median + 0.04 * generator.standard_normal((2, 20))
+    return zero.copy(data={"exponent": values}), zero
 
 
-def test_a_median_at_the_bands_edge_is_rarely_supported() -> None:
-    for edge in (-0.151, 0.151):
-        assert _states(edge).count("supported") <= 10
-
-
-def test_the_rule_has_power() -> None:
-    assert _states(-0.09).count("supported") >= 190
-    assert _states(-0.22).count("refuted") >= 190
+MADE_UP = (
+    at_null("exponents 0.151 too low, past the band", lambda g: exponents(g, -0.151)),
+    at_null("exponents 0.151 too high", lambda g: exponents(g, 0.151)),
+    holds("exponents 0.09 too low, inside", lambda g: exponents(g, -0.09), 0.95),
+    fails("exponents 0.22 too low", lambda g: exponents(g, -0.22), 0.95),
+)

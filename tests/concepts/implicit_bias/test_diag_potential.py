@@ -10,6 +10,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy.integrate import quad, solve_ivp
 from scipy.optimize import brentq, minimize
+from tests.concepts.verdict_rates import Tables, at_null, fails, holds
 
 from whynet.atlas.run import claim
 from whynet.concepts.implicit_bias.claims import diag_potential as module
@@ -134,30 +135,19 @@ def test_shuffled_members_flip_the_verdict(monkeypatch: pytest.MonkeyPatch) -> N
     assert record.verdict.state == "refuted"
 
 
-def _states(median: float) -> list[str]:
-    generator = np.random.default_rng(3)
-    states = []
-    for _ in range(200):
-        values = median * np.exp(0.3 * generator.standard_normal((2, 20)))
-        table = xr.Dataset(
-            {
-                "distance": (("alpha", "seed"), values),
-                "residual": (("alpha", "seed"), np.full((2, 20), 1e-6)),
-            },
-            {"alpha": [1.0, 0.1]},
-        )
-        states.append(module.judge(table, xr.Dataset({"distance": 0.0})).state)
-    return states
+def distances(generator: np.random.Generator, median: float) -> Tables:
+    """Distances of 20 seeds from the predicted limit."""
+    values = median * np.exp(0.3 * generator.standard_normal((2, 20)))
+    dims = ("alpha", "seed")
+    table = {"distance": (dims, values), "residual": (dims, np.full((2, 20), 1e-6))}
+    return xr.Dataset(table, {"alpha": [1.0, 0.1]}), xr.Dataset({"distance": 0.0})
 
 
-def test_a_median_at_the_bands_edge_is_rarely_supported() -> None:
-    assert _states(1.001e-3).count("supported") <= 10
-    assert _states(1.001e-3).count("refuted") <= 60
-
-
-def test_the_rule_has_power() -> None:
-    assert _states(0.6e-3).count("supported") >= 190
-    assert _states(1.5e-3).count("refuted") >= 190
+MADE_UP = (
+    at_null("median distance 1.001e-3, past the band", lambda g: distances(g, 1.001e-3)),
+    holds("median distance 0.6e-3, inside", lambda g: distances(g, 0.6e-3), 0.95),
+    fails("median distance 1.5e-3", lambda g: distances(g, 1.5e-3), 0.95),
+)
 
 
 def test_runs_that_did_not_arrive_decide_nothing() -> None:

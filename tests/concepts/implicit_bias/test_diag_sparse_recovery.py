@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.figure import Figure
+from tests.concepts.verdict_rates import Tables, at_null, fails, holds
 
 from whynet.atlas.run import claim
 from whynet.concepts.implicit_bias.claims import diag_sparse_recovery as module
@@ -58,28 +59,22 @@ def test_wrong_measurements_flip_the_verdict(record: Any) -> None:
     assert module.judge(*one_sided).state == "inconclusive"
 
 
-def _states(above: float, below: float) -> list[str]:
-    generator = np.random.default_rng(1)
+def recoveries(generator: np.random.Generator, above: float, below: float) -> Tables:
+    """Recovered or not, with chances above and below the predicted threshold."""
     predicted = xr.Dataset(
         {"threshold": (("rows", "seed"), np.full((2, 60), 20.4))}, {"rows": [16, 25]}
     )
-    states = []
-    for _ in range(200):
-        hits = generator.random((2, 60)) < np.array([[below], [above]])
-        table = {
-            "recovered": (("rows", "seed"), hits.astype(float)),
-            "residual": (("rows", "seed"), np.zeros((2, 60))),
-        }
-        measured = xr.Dataset(table, {"rows": [16, 25]})
-        states.append(module.judge(measured, predicted).state)
-    return states
+    hits = generator.random((2, 60)) < np.array([[below], [above]])
+    table = {
+        "recovered": (("rows", "seed"), hits.astype(float)),
+        "residual": (("rows", "seed"), np.zeros((2, 60))),
+    }
+    return xr.Dataset(table, {"rows": [16, 25]}), predicted
 
 
-def test_a_share_of_one_half_is_rarely_supported() -> None:
-    assert _states(0.5, 0.1).count("supported") <= 10
-    assert _states(0.8, 0.5).count("supported") <= 10
-
-
-def test_the_rule_has_power() -> None:
-    assert _states(0.8, 0.1).count("supported") >= 190
-    assert _states(0.25, 0.1).count("refuted") >= 180
+MADE_UP = (
+    at_null("half recovered above the threshold", lambda g: recoveries(g, 0.5, 0.1)),
+    at_null("half recovered below it", lambda g: recoveries(g, 0.8, 0.5)),
+    holds("80 % above, 10 % below", lambda g: recoveries(g, 0.8, 0.1), 0.95),
+    fails("25 % above, 10 % below", lambda g: recoveries(g, 0.25, 0.1)),
+)

@@ -11,6 +11,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy.optimize import minimize_scalar
 from tests.concepts.running_claims import run
+from tests.concepts.verdict_rates import Tables, at_null, fails, holds
 
 from whynet.atlas.judging import CLAIM
 from whynet.concepts.implicit_bias.claims import dmf_low_rank as module
@@ -119,25 +120,19 @@ def test_wrong_measurements_flip_the_verdict(found: Any) -> None:
     assert module.judge(wrong, deep[1]).state == "refuted"
 
 
-def _states(median: float, seeds: int = 10) -> list[str]:
-    """Verdicts on invented seeds, as spread out as those of the small scale."""
-    generator = np.random.default_rng(3)
-    states = []
-    for _ in range(200):
-        error = median * np.exp(0.6 * generator.standard_normal((2, seeds)))
-        rank = 1 + 0.02 * generator.standard_normal((2, seeds))
-        dims, ones = ("depth", "seed"), np.ones((2, seeds))
-        table = {"hidden_error": (dims, error), "effective_rank": (dims, rank)}
-        truth = {"hidden_error": (dims, ones), "effective_rank": (dims, ones)}
-        depth = {"depth": [2, 3]}
-        states.append(module.judge(xr.Dataset(table, depth), xr.Dataset(truth, depth)).state)
-    return states
+def completions(generator: np.random.Generator, median: float) -> Tables:
+    """Errors of 10 seeds over that of the least nuclear norm, spread as at the small scale."""
+    error = median * np.exp(0.6 * generator.standard_normal((2, 10)))
+    rank = 1 + 0.02 * generator.standard_normal((2, 10))
+    dims, ones = ("depth", "seed"), np.ones((2, 10))
+    table = {"hidden_error": (dims, error), "effective_rank": (dims, rank)}
+    truth = {"hidden_error": (dims, ones), "effective_rank": (dims, ones)}
+    depth = {"depth": [2, 3]}
+    return xr.Dataset(table, depth), xr.Dataset(truth, depth)
 
 
-def test_a_median_at_the_bands_edge_is_rarely_supported() -> None:
-    assert _states(0.9).count("supported") <= 10
-
-
-def test_the_rule_has_power() -> None:
-    assert _states(0.3).count("supported") >= 180
-    assert _states(3.0).count("refuted") >= 180
+MADE_UP = (
+    at_null("median error 0.9 of the nuclear norm's", lambda g: completions(g, 0.9)),
+    holds("median error 0.3 of it", lambda g: completions(g, 0.3)),
+    fails("median error 3 times it", lambda g: completions(g, 3.0)),
+)

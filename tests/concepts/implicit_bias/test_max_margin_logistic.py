@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
+from tests.concepts.verdict_rates import MadeUp, Tables, at_null, fails, holds
 
 from whynet.atlas.run import claim
 from whynet.concepts.implicit_bias import separable_data
@@ -72,34 +73,25 @@ def test_the_control_has_the_data_of_the_claim() -> None:
             np.testing.assert_array_equal(a, b)
 
 
-def table(errors: np.ndarray) -> xr.Dataset:
-    return xr.Dataset({"growth_error": ("seed", errors)})
+def growth_errors(generator: np.random.Generator, true: float, spread: float) -> Tables:
+    """Relative errors of the growth, of 10 seeds."""
+    errors = true * np.exp(spread * generator.standard_normal(10))
+    return xr.Dataset({"growth_error": ("seed", errors)}), xr.Dataset(
+        {"growth_error": ("seed", 0 * errors)}
+    )
 
 
-@pytest.mark.parametrize(("true", "state"), [(0.021, "supported"), (0.049, "refuted")])
-def test_at_the_edge_of_a_band_the_verdict_does_not_fall(true: float, state: str) -> None:
-    generator = np.random.default_rng(0)
-    states = []
-    for _ in range(200):
-        errors = true * np.exp(0.2 * generator.standard_normal(10))
-        states.append(module.judge(table(errors), table(0 * errors)).state)
-    assert states.count(state) <= 0.5 * 200
-    if state == "supported":
-        assert states.count(state) <= 10
-
-
-def test_power() -> None:
-    generator = np.random.default_rng(1)
-    good = [
-        module.judge(table(e := 0.003 * np.exp(0.5 * generator.standard_normal(10))), table(0 * e))
-        for _ in range(200)
-    ]
-    bad = [
-        module.judge(table(e := 0.2 * np.exp(0.5 * generator.standard_normal(10))), table(0 * e))
-        for _ in range(200)
-    ]
-    assert sum(j.state == "supported" for j in good) >= 190
-    assert sum(j.state == "refuted" for j in bad) >= 190
+MADE_UP = (
+    at_null("median error 0.021, past the band", lambda g: growth_errors(g, 0.021, 0.2)),
+    MadeUp(
+        "median error 0.049, short of refutation",
+        lambda g: growth_errors(g, 0.049, 0.2),
+        "refuted",
+        most=0.5,
+    ),
+    holds("median error 0.003, inside", lambda g: growth_errors(g, 0.003, 0.5), 0.95),
+    fails("median error 0.2", lambda g: growth_errors(g, 0.2, 0.5), 0.95),
+)
 
 
 def test_a_wrong_path_flips_the_verdict(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import xarray as xr
+from tests.concepts.verdict_rates import Tables, at_null, fails, holds
 
 from whynet.atlas.run import claim
 from whynet.concepts.implicit_bias import linear_regression
@@ -80,18 +82,19 @@ def test_too_few_steps_decide_nothing() -> None:
     assert record.verdict.state != "supported"
 
 
-@pytest.mark.parametrize("edge", [1.01e-8, 1e-7, 1e-4])
-def test_a_distance_outside_the_band_is_never_supported(edge: float) -> None:
-    import xarray as xr
+def distances(generator: np.random.Generator, least: float) -> Tables:
+    """Distances of 20 runs from the predicted solution, of at least so much."""
+    values = least * np.exp(np.abs(generator.normal(size=20)))
+    tables = {"distance": ("seed", values)}, {"distance": ("seed", np.zeros(20))}
+    return xr.Dataset(tables[0]), xr.Dataset(tables[1])
 
-    generator = np.random.default_rng(2)
-    predicted = xr.Dataset({"distance": ("seed", np.zeros(20))})
-    wrong = 0
-    for _ in range(200):
-        values = edge * np.exp(np.abs(generator.normal(size=20)))
-        verdict = module.judge(xr.Dataset({"distance": ("seed", values)}), predicted)
-        wrong += verdict.state == "supported"
-    assert wrong == 0
+
+MADE_UP = (
+    at_null("distances from 1.01e-8 on, past the band", lambda g: distances(g, 1.01e-8)),
+    at_null("distances from 1e-4 on", lambda g: distances(g, 1e-4)),
+    holds("distances from 1e-10 on", lambda g: distances(g, 1e-10), 0.95),
+    fails("distances from 0.1 on", lambda g: distances(g, 0.1), 0.95),
+)
 
 
 def test_cells_of_a_group_do_not_disturb_each_other() -> None:

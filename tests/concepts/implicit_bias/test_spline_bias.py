@@ -9,8 +9,8 @@ import pytest
 import xarray as xr
 from scipy import integrate
 from scipy.interpolate import CubicSpline
-from tests.concepts.bands_at_null import supported
 from tests.concepts.running_claims import run
+from tests.concepts.verdict_rates import Tables, at_null, fails, holds
 
 from whynet.concepts.implicit_bias.claims import spline_bias as module
 from whynet.concepts.implicit_bias.theory import spline_limit as theory
@@ -162,13 +162,8 @@ def test_wrong_functions_flip_the_verdict(smoke) -> None:  # type: ignore[no-unt
     assert module.judge(mirrored, predicted).state == "refuted"
 
 
-@pytest.mark.parametrize(
-    ("exponent", "last", "least", "most"),
-    [(-0.38, 0.02, 0, 0.05), (-0.5, 0.05, 0, 0.05), (-0.5, 0.03, 0.9, 1)],
-)
-def test_false_support_at_the_edge_and_power_inside(
-    exponent: float, last: float, least: float, most: float
-) -> None:
+def functions(generator: np.random.Generator, exponent: float, last: float) -> Tables:
+    """Functions whose distance from the spline falls with the width, to `last` at the widest."""
     grid = grid_of("spline-bias", module.CLAIM, "smoke")
     names = [*grid.axes, "seed"]
     shape = [*(len(v) for v in grid.axes.values()), grid.seeds]
@@ -177,10 +172,14 @@ def test_false_support_at_the_edge_and_power_inside(
     predicted = xr.Dataset({n: ([*names, f"{n}_0"], zero) for n in ("spline", "limit")}, coords)
     widths = np.array(grid.axes["width"], dtype=float)
     sizes = last * (widths / widths[-1]) ** exponent
+    spread = np.exp(0.3 * generator.normal(size=shape) - 0.045)
+    values = zero + (sizes[:, None, None, None] * spread)[..., None]
+    return xr.Dataset({"values": ([*names, "values_0"], values)}, coords), predicted
 
-    def made(generator: np.random.Generator) -> tuple[xr.Dataset, xr.Dataset]:
-        spread = np.exp(0.3 * generator.normal(size=shape) - 0.045)
-        values = zero + (sizes[:, None, None, None] * spread)[..., None]
-        return xr.Dataset({"values": ([*names, "values_0"], values)}, coords), predicted
 
-    assert least <= supported(module.judge, made, 200 if most < 1 else 50) <= most
+MADE_UP = (
+    at_null("exponent -0.38, past the band", lambda g: functions(g, -0.38, 0.02)),
+    at_null("5 % away at the widest", lambda g: functions(g, -0.5, 0.05)),
+    holds("exponent -0.5, 3 % away", lambda g: functions(g, -0.5, 0.03)),
+    fails("20 % away at every width", lambda g: functions(g, 0.0, 0.2)),
+)

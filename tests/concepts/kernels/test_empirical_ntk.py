@@ -10,7 +10,7 @@ import torch
 from tests.cases import CASES
 from torch import Tensor, nn
 
-from whynet.derivatives import empirical_ntk as ntk
+from whynet.derivatives import row_jacobians
 from whynet.derivatives.empirical_ntk import empirical_ntk, plan_ntk
 from whynet.derivatives.objective import row_count
 from whynet.models.preservation import fingerprint
@@ -35,7 +35,7 @@ def explicit(held: Subject, inputs: Any) -> Tensor:
     rows = []
     for i in range(row_count(inputs)):
         own = {n: p.clone().requires_grad_() for n, p in held.parameters.items()}
-        outputs = held.forward(own, ntk.rows_of(inputs, i, i + 1)).flatten()
+        outputs = held.forward(own, row_jacobians.rows_of(inputs, i, i + 1)).flatten()
         for value in outputs:
             parts = torch.autograd.grad(
                 value, [*own.values()], retain_graph=True, materialize_grads=True
@@ -58,7 +58,7 @@ def test_a_linear_model_has_the_kernel_of_its_inputs(dtype: torch.dtype, bias: b
     wanted = x @ x.T + bias
     assert gap(empirical_ntk(held, x), wanted) < CLOSE[dtype]
     full = torch.einsum("ij,cd->icjd", wanted, torch.eye(3, dtype=dtype))
-    assert gap(empirical_ntk(held, x, full=True), full) < CLOSE[dtype]
+    assert gap(empirical_ntk(held, x, form="full"), full) < CLOSE[dtype]
 
 
 @PRECISIONS
@@ -79,7 +79,7 @@ def test_every_case_agrees_with_explicit_jacobians(name: str, dtype: torch.dtype
     held = CASES[name].subject(dtype=dtype)
     inputs, _ = held.examples("train").take(range(7), dtype=dtype)
     before = fingerprint(held.module)
-    full = empirical_ntk(held, inputs, full=True)
+    full = empirical_ntk(held, inputs, form="full")
     wanted = explicit(held, inputs)
     assert gap(full, wanted) < CLOSE[dtype]
     traced = torch.einsum("icjc->ij", wanted) / full.shape[1]
@@ -91,20 +91,22 @@ def test_every_case_agrees_with_explicit_jacobians(name: str, dtype: torch.dtype
 
 
 @pytest.mark.parametrize("name", ["relu-mlp", "convolution", "masked-tokens"])
-@pytest.mark.parametrize("full", [False, True])
-def test_blocks_change_nothing(name: str, full: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("form", ["full", "per-output", None])
+def test_blocks_change_nothing(name: str, form: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     held = CASES[name].subject(dtype=torch.float64)
     first, _ = held.examples("train").take(range(11), dtype=torch.float64)
     second, _ = held.examples("test").take(range(5), dtype=torch.float64)
     plan = plan_ntk(held, first)
-    whole = [empirical_ntk(held, first, b, full=full, plan=plan) for b in (None, second)]
-    monkeypatch.setattr(ntk, "BLOCK_BYTES", 8 * 3 * plan.row_numbers)
-    monkeypatch.setattr(ntk, "ACTIVITIES", 1)
-    cut = [empirical_ntk(held, first, b, full=full, plan=plan) for b in (None, second)]
+    whole = [empirical_ntk(held, first, b, form=form, plan=plan) for b in (None, second)]
+    memory = 8 * 6 * plan.row_numbers
+    monkeypatch.setattr(row_jacobians, "ACTIVITIES", 1)
+    cut = [
+        empirical_ntk(held, first, b, form=form, plan=plan, memory=memory) for b in (None, second)
+    ]
     for one, two in zip(whole, cut, strict=True):
         assert gap(one, two) < 1e-13
     assert whole[1].shape[0] == 11
-    assert whole[1].shape[2 if full else 1] == 5
+    assert whole[1].shape[2 if form == "full" else 1] == 5
 
 
 class Branching(nn.Module):
@@ -134,14 +136,15 @@ def test_a_network_that_cannot_be_batched_is_taken_row_by_row() -> None:
     held, x = subject(Branching()), gaussian(6, 4).double()
     plan = plan_ntk(held, x)
     assert not plan.batched
-    assert gap(empirical_ntk(held, x, full=True, plan=plan), explicit(held, x)) < 1e-13
+    assert gap(empirical_ntk(held, x, form="full", plan=plan), explicit(held, x)) < 1e-13
 
 
 def test_a_weight_that_is_used_twice_is_no_product_of_two_factors() -> None:
     held, x = subject(Shared()), gaussian(6, 4).double()
     plan = plan_ntk(held, x)
-    assert plan.layers == ()
-    assert gap(empirical_ntk(held, x, full=True, plan=plan), explicit(held, x)) < 1e-13
+    assert "layer" not in plan.layers
+    assert [len(part.uses) for part in plan.parts] == [2, 1]
+    assert gap(empirical_ntk(held, x, form="full", plan=plan), explicit(held, x)) < 1e-13
 
 
 def test_activations_in_place_and_frozen_parts_are_followed() -> None:
@@ -152,8 +155,8 @@ def test_activations_in_place_and_frozen_parts_are_followed() -> None:
     held, x = subject(module), gaussian(6, 4).double()
     plan = plan_ntk(held, x)
     assert plan.layers == ("0",)
-    assert plan.rest == ("2.bias",)
-    assert gap(empirical_ntk(held, x, full=True, plan=plan), explicit(held, x)) < 1e-13
+    assert plan.rest == ()
+    assert gap(empirical_ntk(held, x, form="full", plan=plan), explicit(held, x)) < 1e-13
 
 
 def test_chains_of_dense_layers_need_no_jacobian() -> None:

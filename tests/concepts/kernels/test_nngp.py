@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
-from tests.concepts.bands_at_null import supported
 from tests.concepts.running_claims import run
+from tests.concepts.verdict_rates import Tables, at_null, fails, holds
 
 from whynet.concepts.kernels.claims import nngp as module
 from whynet.concepts.kernels.theory.infinite_width import relu_fourth_moment
@@ -45,7 +45,7 @@ def test_wrong_outputs_flip_the_verdict(smoke) -> None:  # type: ignore[no-untyp
     assert module.judge(shuffled, predicted).state != "supported"
 
 
-def made(generator: np.random.Generator, spread: float) -> tuple[xr.Dataset, xr.Dataset]:
+def made(generator: np.random.Generator, spread: float) -> Tables:
     """Moments of Gaussians of 3 outputs whose first has a variance of `spread`."""
     dims = ["activation", "depth", "width", "bias_scale", "seed"]
     coords = {"activation": ["erf"], "depth": [1], "width": [64], "bias_scale": [0.0],
@@ -75,6 +75,8 @@ def made(generator: np.random.Generator, spread: float) -> tuple[xr.Dataset, xr.
     return measured, predicted
 
 
-def test_false_support_at_the_edge_and_power_inside() -> None:
-    assert supported(module.judge, lambda g: made(g, 1.1)) <= 0.05
-    assert supported(module.judge, lambda g: made(g, 1.0), 50) >= 0.9
+MADE_UP = (
+    at_null("one variance 10 % too large, the band's edge", lambda g: made(g, 1.1)),
+    holds("Gaussian of the stated covariance", lambda g: made(g, 1.0)),
+    fails("one variance 40 % too large", lambda g: made(g, 1.4)),
+)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from tests.concepts.bands_at_null import supported
 from tests.concepts.running_claims import run
+from tests.concepts.verdict_rates import Tables, at_null, fails, holds
 
 from whynet.concepts.kernels.claims import ntk_drift as module
 from whynet.concepts.kernels.theory.linearized_descent import after_descent
@@ -88,20 +88,19 @@ def test_wrong_measurements_flip_the_verdict(smoke) -> None:  # type: ignore[no-
     assert module.judge(one, predicted).state == "not applicable"
 
 
-@pytest.mark.parametrize(
-    ("exponent", "move", "least", "most"),
-    [(-0.8, -0.5, 0, 0.05), (-1.0, -0.56, 0, 0.05), (-1.05, -0.5, 0.8, 1)],
-)
-def test_false_support_at_the_edge_and_power_inside(
-    exponent: float, move: float, least: float, most: float
-) -> None:
+def falls(generator: np.random.Generator, drift: float, move: float) -> Tables:
+    """Drift and move that fall with the width, with two exponents."""
     widths, dims = np.array([128, 256, 512, 1024]), ["activation", "width", "seed"]
     coords = {"activation": ["tanh"], "width": widths, "seed": range(20)}
+    noise = np.exp(0.1 * generator.normal(size=(2, 1, 4, 20)))
+    values = {"drift": widths[:, None] ** drift, "move": widths[:, None] ** move}
+    tables = {n: (dims, v * e) for (n, v), e in zip(values.items(), noise, strict=True)}
+    return xr.Dataset(tables, coords), xr.Dataset()
 
-    def made(generator: np.random.Generator) -> tuple[xr.Dataset, xr.Dataset]:
-        noise = np.exp(0.1 * generator.normal(size=(2, 1, 4, 20)))
-        values = {"drift": widths[:, None] ** exponent, "move": widths[:, None] ** move}
-        tables = {n: (dims, v * e) for (n, v), e in zip(values.items(), noise, strict=True)}
-        return xr.Dataset(tables, coords), xr.Dataset()
 
-    assert least <= supported(module.judge, made, 200 if most < 1 else 50) <= most
+MADE_UP = (
+    at_null("drift with exponent -0.8, the band's edge", lambda g: falls(g, -0.8, -0.5)),
+    at_null("move with exponent -0.56, past the band", lambda g: falls(g, -1.0, -0.56)),
+    holds("exponents -1.05 and -0.5", lambda g: falls(g, -1.05, -0.5), 0.8),
+    fails("no fall", lambda g: falls(g, 0.0, 0.0)),
+)

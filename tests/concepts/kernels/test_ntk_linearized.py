@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from tests.concepts.bands_at_null import supported
 from tests.concepts.running_claims import run
+from tests.concepts.verdict_rates import Tables, at_null, fails, holds
 
 from whynet.concepts.kernels.claims import ntk_linearized as module
 from whynet.concepts.kernels.two_layers import learning_rates, problems
@@ -60,22 +60,21 @@ def test_wrong_functions_flip_the_verdict(smoke) -> None:  # type: ignore[no-unt
     assert module.judge(one, predicted.isel(width=[0])).state == "not applicable"
 
 
-@pytest.mark.parametrize(
-    ("last", "exponent", "least", "most"),
-    [(0.1, -0.5, 0, 0.05), (0.02, -0.25, 0, 0.05), (0.05, -0.5, 0.95, 1)],
-)
-def test_false_support_at_the_edge_and_power_inside(
-    last: float, exponent: float, least: float, most: float
-) -> None:
+def functions(generator: np.random.Generator, last: float, exponent: float) -> Tables:
+    """Functions whose distance from the linearized one falls to `last` at the widest."""
     widths, dims = np.array([64, 256, 1024]), ["activation", "width", "seed"]
     coords = {"activation": ["tanh"], "width": widths, "seed": range(20)}
     zero = np.zeros((1, 3, 20, 1))
     axes = [*dims, "before_0"], [*dims, "after_0"]
     predicted = xr.Dataset({"before": (axes[0], zero), "after": (axes[1], zero + 1)}, coords)
+    spread = np.exp(0.2 * generator.normal(size=(3, 20)) - 0.02)
+    far = last * (widths[:, None] / 1024) ** exponent * spread
+    return xr.Dataset({"after": (axes[1], 1 + far[None, ..., None])}, coords), predicted
 
-    def made(generator: np.random.Generator) -> tuple[xr.Dataset, xr.Dataset]:
-        spread = np.exp(0.2 * generator.normal(size=(3, 20)) - 0.02)
-        far = last * (widths[:, None] / 1024) ** exponent * spread
-        return xr.Dataset({"after": (axes[1], 1 + far[None, ..., None])}, coords), predicted
 
-    assert least <= supported(module.judge, made, 200 if most < 1 else 50) <= most
+MADE_UP = (
+    at_null("10 % away at the widest, the band's edge", lambda g: functions(g, 0.1, -0.5)),
+    at_null("exponent -0.25, the band's edge", lambda g: functions(g, 0.02, -0.25)),
+    holds("5 % away, exponent -0.5", lambda g: functions(g, 0.05, -0.5), 0.95),
+    fails("30 % away at every width", lambda g: functions(g, 0.3, 0.0)),
+)

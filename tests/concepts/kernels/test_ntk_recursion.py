@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from tests.concepts.bands_at_null import supported
 from tests.concepts.running_claims import run
+from tests.concepts.verdict_rates import Tables, at_null, fails, holds
 
 from whynet.concepts.kernels import wide_networks
 from whynet.concepts.kernels.claims import ntk_recursion as module
@@ -128,7 +128,7 @@ def test_a_wrong_kernel_flips_the_verdict(smoke) -> None:  # type: ignore[no-unt
     assert module.judge(one, predicted.isel(width=[0])).state == "not applicable"
 
 
-def made(generator: np.random.Generator, exponent: float) -> tuple[xr.Dataset, xr.Dataset]:
+def made(generator: np.random.Generator, exponent: float) -> Tables:
     """Kernels `Θ + δ` of 30 seeds, whose deviation falls with a given exponent."""
     widths, seeds = np.array([32, 64, 128, 256]), 30
     dims = ["activation", "depth", "width", "bias_scale", "seed"]
@@ -144,10 +144,12 @@ def made(generator: np.random.Generator, exponent: float) -> tuple[xr.Dataset, x
     return measured, xr.Dataset({"kernel": (axes, theta)}, coords)
 
 
-def test_false_support_at_the_edge_and_power_inside() -> None:
-    assert supported(module.judge, lambda g: made(g, -0.4)) <= 0.05
-    assert supported(module.judge, lambda g: made(g, -0.6), 100) <= 0.05
-    assert supported(module.judge, lambda g: made(g, -0.5), 50) >= 0.95
+MADE_UP = (
+    at_null("deviations fall with exponent -0.4", lambda g: made(g, -0.4)),
+    at_null("deviations fall with exponent -0.6", lambda g: made(g, -0.6)),
+    holds("deviations fall with exponent -0.5", lambda g: made(g, -0.5), 0.95),
+    fails("deviations do not fall", lambda g: made(g, 0.0)),
+)
 
 
 def test_a_control_has_the_points_of_the_claim() -> None:

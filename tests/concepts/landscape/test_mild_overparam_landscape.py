@@ -11,8 +11,8 @@ import pytest
 import torch
 import xarray as xr
 from matplotlib.figure import Figure
-from tests.concepts.bands_at_null import supported
 from tests.concepts.running_claims import run
+from tests.concepts.verdict_rates import Tables, at_null, fails, holds
 
 from whynet.concepts.landscape.claims import mild_overparam_landscape as module
 from whynet.concepts.landscape.region_ranks import onto
@@ -144,27 +144,27 @@ def test_a_wrong_share_flips_the_verdict(smoke: Any, inputs: int, ratio: float) 
     assert module.judge(measured.assign(share=wrong), predicted).state == "refuted"
 
 
-@pytest.mark.parametrize(
-    ("shift", "least", "most"), [(0.05, 0, 0.05), (-0.05, 0, 0.05), (0, 0.9, 1)]
-)
-def test_false_support_at_the_edge_and_power_inside(
-    shift: float, least: float, most: float
-) -> None:
+def shares(generator: np.random.Generator, shift: float) -> Tables:
+    """Shares of regions, of which that of one ratio and one number of rows is off."""
     grid = grid_of("mild-overparam-landscape", module.CLAIM, "small")
     names = [*grid.axes, "seed"]
     shape = [*(len(v) for v in grid.axes.values()), grid.seeds]
     coords = {**{n: list(v) for n, v in grid.axes.items()}, "seed": range(grid.seeds)}
     known = np.full(shape, np.nan)
     known[0] = np.array([0.3, 0.7, 0.99])[:, None, None, None]
+    true = np.broadcast_to(np.array([0.3, 0.7, 0.99])[:, None, None, None], shape).copy()
+    true[0, 0, 1] += shift
+    share = generator.binomial(module.DRAWS, true) / module.DRAWS
+    bounds = {"low": (names, known), "high": (names, known)}
+    return xr.Dataset({"share": (names, share)}, coords), xr.Dataset(bounds, coords)
 
-    def made(generator: np.random.Generator) -> tuple[xr.Dataset, xr.Dataset]:
-        true = np.broadcast_to(np.array([0.3, 0.7, 0.99])[:, None, None, None], shape).copy()
-        true[0, 0, 1] += shift  # one ratio of one number of rows is off
-        share = generator.binomial(module.DRAWS, true) / module.DRAWS
-        bounds = {"low": (names, known), "high": (names, known)}
-        return xr.Dataset({"share": (names, share)}, coords), xr.Dataset(bounds, coords)
 
-    assert least <= supported(module.judge, made, 200 if most < 1 else 50) <= most
+MADE_UP = (
+    at_null("one share 0.05 too large, the band's edge", lambda g: shares(g, 0.05)),
+    at_null("one share 0.05 too small", lambda g: shares(g, -0.05)),
+    holds("the stated shares", lambda g: shares(g, 0.0)),
+    fails("one share 0.15 too small", lambda g: shares(g, -0.15)),
+)
 
 
 def test_the_figure_is_drawn_without_a_warning(smoke: Any) -> None:

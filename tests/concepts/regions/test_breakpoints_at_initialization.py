@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from whynet.concepts.regions.theory.breakpoints_at_initialization import expected_breakpoints
+from whynet.concepts.regions.theory.breakpoints_at_initialization import (
+    expected_breakpoints,
+    expected_breakpoints_bound,
+)
 from whynet.core.errors import InputError
 
 START, END = np.array([-2.0, 0.3]), np.array([2.0, 0.9])
@@ -63,3 +66,23 @@ def test_drawn_networks_have_the_expected_number(widths: list[int]) -> None:
 def test_a_point_is_no_segment() -> None:
     with pytest.raises(InputError, match="segment of positive length"):
         expected_breakpoints(START, START, [4], bias_scale=0.3)
+
+
+@pytest.mark.parametrize("widths", [[3], [3, 2, 4]])
+def test_the_bound_holds_at_small_widths(widths: list[int]) -> None:
+    rng = np.random.default_rng(4)
+    counts = np.array([_sign_changes(rng, widths, 0.8) for _ in range(60)])
+    error = counts.std(ddof=1) / np.sqrt(len(counts))
+    bound = expected_breakpoints_bound(START, END, widths, bias_scale=0.8)
+    assert counts.mean() + 3.5 * error < bound
+    assert expected_breakpoints(START, END, widths, bias_scale=0.8) < bound
+
+
+def test_the_bound_is_off_by_the_mean_size_of_a_normal_number_where_it_is_sharpest() -> None:
+    near, scales = 1e-5 * np.array([1.0, 2.0]), {"weight_scale": 1.3, "bias_scale": 0.7}
+    bound = expected_breakpoints_bound(-near, near, [5], **scales)
+    assert bound / expected_breakpoints(-near, near, [5], **scales) == pytest.approx(
+        np.sqrt(np.pi / 2), rel=1e-6
+    )
+    deep = expected_breakpoints_bound(-near, near, [5, 5], **scales)
+    assert deep / bound == pytest.approx(1 + 1.3 / 2**0.5)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.figure import Figure
-from tests.concepts.bands_at_null import supported
 from tests.concepts.running_claims import run
+from tests.concepts.verdict_rates import Tables, at_null, fails, holds
 
 from whynet.concepts.regions.claims import plane_regions as module
 from whynet.concepts.regions.theory import plane_cells_at_initialization as theory
@@ -131,23 +131,27 @@ def test_one_cell_too_many_and_a_wrong_mean_flip_the_verdict(smoke: Any) -> None
     assert "lines" not in module.judge(*alone).sentence
 
 
-@pytest.mark.parametrize(("mean", "least", "most"), [(0.93, 0, 0.05), (1.07, 0, 0.05), (1, 0.9, 1)])
-def test_false_support_at_the_edge_and_power_inside(mean: float, least: float, most: float) -> None:
+def cells(generator: np.random.Generator, mean: float) -> Tables:
+    """Numbers of cells over the expected ones, of which those of one depth are off."""
     grid = grid_of("plane-regions", module.CLAIM, "small")
     names = [*grid.axes, "seed"]
     shape = [*(len(v) for v in grid.axes.values()), grid.seeds]
     coords = {**{n: list(v) for n, v in grid.axes.items()}, "seed": range(grid.seeds)}
+    center = np.ones(shape)
+    center[1] = mean
+    found = 1000 * (center + 0.13 * generator.normal(size=shape))
+    lines = np.full(shape, np.nan)
+    lines[0] = found[0]
+    expected = {"cells": (names, np.full(shape, 1000.0)), "arrangement": (names, lines)}
+    return xr.Dataset({"cells": (names, found)}, coords), xr.Dataset(expected, coords)
 
-    def made(generator: np.random.Generator) -> tuple[xr.Dataset, xr.Dataset]:
-        center = np.ones(shape)
-        center[1] = mean  # one depth alone is off
-        cells = 1000 * (center + 0.13 * generator.normal(size=shape))
-        lines = np.full(shape, np.nan)
-        lines[0] = cells[0]
-        expected = {"cells": (names, np.full(shape, 1000.0)), "arrangement": (names, lines)}
-        return xr.Dataset({"cells": (names, cells)}, coords), xr.Dataset(expected, coords)
 
-    assert least <= supported(module.judge, made, 200 if most < 1 else 50) <= most
+MADE_UP = (
+    at_null("7 % too few at one depth, past the band", lambda g: cells(g, 0.93)),
+    at_null("7 % too many at one depth", lambda g: cells(g, 1.07)),
+    holds("the expected numbers", lambda g: cells(g, 1.0)),
+    fails("20 % too many at one depth", lambda g: cells(g, 1.2)),
+)
 
 
 def test_the_figure_is_drawn_without_a_warning(smoke: Any) -> None:

@@ -5,11 +5,16 @@ from itertools import product
 import numpy as np
 import pytest
 from scipy.optimize import linprog
+from tests.models.test_piecewise_linear_maxima import Maxout
 
+import whynet
+from whynet.concepts.regions.random_networks import relu_network
 from whynet.concepts.regions.theory.region_bounds import (
     central_arrangement_regions,
+    expected_cells_bound,
     generic_arrangement_regions,
     maxout_layer_regions,
+    maxout_upper_bound,
     montufar_lower_bound,
     montufar_upper_bound,
     serra_upper_bound,
@@ -96,6 +101,36 @@ def test_published_values() -> None:
     assert (serra_upper_bound(4, [2, 4]), montufar_upper_bound(4, [2, 4])) == (22, 44)
     assert montufar_lower_bound(2, [8, 8, 8]) == 9472
     assert montufar_lower_bound(1, [2, 2, 2]) == 12
+
+
+@pytest.mark.parametrize("rank", [2, 3, 4])
+def test_maxout_networks_stay_below_their_bound(rank: int) -> None:
+    net = Maxout(3, 2, count=rank)
+    regions = whynet.regions.subdivide(net, whynet.regions.Plane.box(-50, 50))
+    assert isinstance(regions, whynet.regions.PlaneRegions)
+    assert 3 < regions.count <= maxout_upper_bound(2, [3, 2], rank)
+    by_hand = (1 + 3 * (rank - 1) + 3 * (rank - 1) ** 2) * (1 + 2 * (rank - 1) + (rank - 1) ** 2)
+    assert maxout_upper_bound(2, [3, 2], rank) == by_hand
+    assert maxout_upper_bound(3, [4, 2, 5], 2) == montufar_upper_bound(3, [4, 2, 5])
+
+
+def test_the_mean_count_of_cells_is_below_its_bound() -> None:
+    """One hidden layer of normal weights and biases: the gradient of a unit is its weight."""
+    inputs, units, seeds, side = 2, 12, 40, 2.0
+    counts = []
+    for seed in range(seeds):
+        net = relu_network(np.random.default_rng(seed), inputs, [units], 0.5)
+        regions = whynet.regions.subdivide(net, whynet.regions.Plane.box(-side, side))
+        assert isinstance(regions, whynet.regions.PlaneRegions)
+        counts.append(regions.count)
+    # E |w|^4 of two normal weights of variance 1 is 8; the density of a bias is largest at 0.
+    bound = expected_cells_bound(units, inputs, 8**0.25, 1 / (0.5 * (2 * np.pi) ** 0.5))
+    assert 0 < np.mean(counts) <= bound * (2 * side) ** 2
+    assert expected_cells_bound(3, 4, 1.0, 1.0) == 8
+    assert expected_cells_bound(4, 2, 0.5, 0.25) == (32 * 0.125 * 4) ** 2 / 2
+    for bad in ({"gradient": 0.0, "density": 1.0}, {"gradient": 1.0, "density": float("inf")}):
+        with pytest.raises(InputError, match="positive finite"):
+            expected_cells_bound(4, 2, **bad)
 
 
 def test_a_layer_narrower_than_the_input_is_refused() -> None:

@@ -9,8 +9,8 @@ import pytest
 import torch
 import xarray as xr
 from matplotlib.figure import Figure
-from tests.concepts.bands_at_null import supported
 from tests.concepts.running_claims import run
+from tests.concepts.verdict_rates import Tables, at_null, fails, holds
 from torch import nn
 
 from whynet.concepts.regions.claims import rice_breakpoints as module
@@ -83,21 +83,25 @@ def test_a_wrong_count_flips_the_verdict(smoke: Any, factor: float) -> None:
     assert module.judge(far, predicted).state == "refuted"
 
 
-@pytest.mark.parametrize(("mean", "least", "most"), [(0.95, 0, 0.05), (1.05, 0, 0.05), (1, 0.9, 1)])
-def test_false_support_at_the_edge_and_power_inside(mean: float, least: float, most: float) -> None:
+def switches(generator: np.random.Generator, mean: float) -> Tables:
+    """Numbers of switches over the expected ones, of which those of one depth are off."""
     grid = grid_of("rice-breakpoints", module.CLAIM, "small")
     names = [*grid.axes, "seed"]
     shape = [*(len(v) for v in grid.axes.values()), grid.seeds]
     coords = {**{n: list(v) for n, v in grid.axes.items()}, "seed": range(grid.seeds)}
+    center = np.ones(shape)
+    center[0] = mean
+    counts = 200 * (center + 0.08 * generator.normal(size=shape))
+    expected = xr.Dataset({"switches": (names, np.full(shape, 200.0))}, coords)
+    return xr.Dataset({"switches": (names, counts)}, coords), expected
 
-    def made(generator: np.random.Generator) -> tuple[xr.Dataset, xr.Dataset]:
-        center = np.ones(shape)
-        center[0] = mean  # one depth alone is off
-        counts = 200 * (center + 0.08 * generator.normal(size=shape))
-        expected = xr.Dataset({"switches": (names, np.full(shape, 200.0))}, coords)
-        return xr.Dataset({"switches": (names, counts)}, coords), expected
 
-    assert least <= supported(module.judge, made, 200 if most < 1 else 50) <= most
+MADE_UP = (
+    at_null("5 % too few at one depth, the band's edge", lambda g: switches(g, 0.95)),
+    at_null("5 % too many at one depth", lambda g: switches(g, 1.05)),
+    holds("the expected numbers", lambda g: switches(g, 1.0)),
+    fails("15 % too many at one depth", lambda g: switches(g, 1.15)),
+)
 
 
 def test_the_figure_is_drawn_without_a_warning(smoke: Any) -> None:

@@ -146,7 +146,7 @@ def test_an_interruption_keeps_a_lower_bound() -> None:
 
     def once(values: Sequence[Value]) -> Value:
         calls.append(1)
-        if len(calls) == 1:
+        if len(calls) == 2:  # the first is that of the probes
             raise KeyboardInterrupt
         return inner.apply(values)
 
@@ -164,7 +164,7 @@ def test_memory_is_a_bound_as_well() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(2, 200), nn.ReLU(), nn.Linear(200, 20), nn.ReLU())
     whole = cut(net, GOOD)
-    part = cut(net, GOOD, memory=200 * 8 * 3 * 100)
+    part = cut(net, GOOD, memory=500_000)
     assert whole.complete
     assert not part.complete and not part.interrupted
     assert 100 < part.count < whole.count

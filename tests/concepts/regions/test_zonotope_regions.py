@@ -10,7 +10,9 @@ import pytest
 import torch
 import xarray as xr
 from matplotlib.figure import Figure
+from scipy.optimize import linprog
 from tests.concepts.running_claims import run, tables
+from tests.concepts.verdict_rates import Tables, exceptions
 
 from whynet.concepts.approximation.theory.zonotope_networks import unit_polygon, zonotope_network
 from whynet.concepts.regions.claims import zonotope_regions as module
@@ -96,6 +98,21 @@ def test_pieces_are_as_many_as_signs(inputs: int, count: int) -> None:
     assert module.experiment([cell])[0]["pieces"] == predicted == 2 * cones
 
 
+def test_cones_of_four_inputs_are_the_feasible_signs() -> None:
+    parameters = {"inputs": 4, "directions": 6, "folds": 2}
+    kept = {"position": "generic", "layers": "fold"}
+    cell = Cell("zonotope-regions", 1, {**parameters, **kept}, 3)
+    own = module.directions_of(cell).numpy()
+    signs = np.stack(np.meshgrid(*[[-1.0, 1.0]] * 6, indexing="ij"), -1).reshape(-1, 6)
+    cones = sum(
+        linprog(np.zeros(4), -sign[:, None] * own, -np.ones(6), bounds=[(None, None)] * 4).status
+        == 0
+        for sign in signs
+    )
+    assert cones == 52
+    assert module.experiment([cell])[0]["pieces"] == module.predict([cell])[0]["pieces"] == 4 * 52
+
+
 @pytest.fixture(scope="module")
 def smoke() -> Any:
     return run("zonotope-regions")
@@ -119,6 +136,15 @@ def test_one_piece_too_few_flips_the_verdict(smoke: Any) -> None:
     assert module.judge(measured.assign(pieces=wrong), predicted).state == "refuted"
     few = measured.isel(seed=slice(8)), predicted.isel(seed=slice(8))
     assert module.judge(*few).state == "inconclusive"
+
+
+def pieces(wrong: np.ndarray) -> Tables:
+    """Counts of pieces, one too many where it is said."""
+    known = xr.Dataset({"pieces": ("seed", np.full(len(wrong), 100.0))})
+    return known + wrong.astype(float), known
+
+
+MADE_UP = exceptions(pieces)
 
 
 def test_the_figure_is_drawn_without_a_warning(smoke: Any) -> None:

@@ -36,6 +36,15 @@ def test_npz(tmp_path):
             assert said == []
 
 
+def test_npz_of_arrays_that_the_network_is_called_with_by_name(tmp_path):
+    mask = np.ones((6, 3), dtype=bool)
+    np.savez(tmp_path / "d.npz", input_ids=np.arange(18).reshape(6, 3), mask=mask, labels=Y)
+    examples, _ = load(tmp_path / "d.npz")
+    inputs, targets = examples.take(range(6))
+    assert set(inputs) == {"input_ids", "mask"} and inputs["input_ids"].shape == (6, 3)
+    assert torch.equal(targets, torch.from_numpy(Y))
+
+
 def test_npy_pairs_are_mapped(tmp_path):
     np.save(tmp_path / "X.npy", X)
     np.save(tmp_path / "y.npy", Y)

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from whynet.core.estimate import Estimate
+from whynet.numerics.intervals import proportion
 
 
 @dataclass(frozen=True)
@@ -196,3 +197,27 @@ def size_curves(
     axes.set_ylabel("error of the outputs (%)")
     axes.grid()
     figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize="small")
+
+
+def shares_against(
+    figure: Figure, sizes: np.ndarray, hits: np.ndarray, *, marks: Sequence[float], label: str
+) -> None:
+    """Draw shares of successes with their intervals against a size.
+
+    Args:
+        figure: empty.
+        sizes: `[points]`.
+        hits: 1 or 0, `[points, seeds]`.
+        marks: where vertical lines stand.
+        label: of the horizontal axis.
+
+    """
+    axes = figure.subplots()
+    shares = [proportion(int(row.sum()), row.size) for row in hits]
+    middle = np.array([share.value for share in shares])
+    ends = np.array([[share.low, share.high] for share in shares]).T
+    axes.errorbar(sizes, middle, np.abs(ends - middle), fmt="o", capsize=3, markersize=5)
+    for mark in marks:
+        axes.axvline(mark, color="#5b6472", linewidth=0.9, linestyle=":")
+    axes.axhline(0.5, color="#5b6472", linewidth=0.6)
+    axes.set(xlabel=label, ylabel="share of runs that succeed", ylim=(-0.03, 1.03))

@@ -6,12 +6,12 @@ expansion in the outputs of the rows that stay; the damping is that of `damping.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from whynet.concepts.generalization.damping import (
     BALANCED,
@@ -191,10 +191,7 @@ def _ways(subject: Subject) -> tuple[Way, ...]:
             found.append((plan, ""))
         if plan.layers:
             last = plan.layers[-1]
-            layer = network.module.get_submodule(last)
-            assert isinstance(layer, nn.Linear)
-            numbers = layer.in_features + 1 + plan.outputs * layer.out_features
-            found.append((replace(plan, layers=(last,), rest=(), row_numbers=numbers), last))
+            found.append((plan.only(last), last))
         _WAYS[subject] = tuple(found)
     return _WAYS[subject]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy import stats
+
+from whynet.numerics.intervals import half_widths
 
 Array = NDArray[Any]
 
@@ -23,7 +23,7 @@ def rates(figure: Figure, curves: Mapping[str, tuple[Array, Array, Array]]) -> N
     """
     axes = figure.subplots()
     for name, (frequencies, values, line) in curves.items():
-        half = stats.t.ppf(0.975, max(1, len(values) - 1)) * values.std(0) / np.sqrt(len(values))
+        half = half_widths(values, 0)
         (drawn, *_) = axes.errorbar(
             frequencies, values.mean(0), half, fmt="o", markersize=4, label=name
         )

@@ -1,1 +1,50 @@
-"""Kernels: what the gradients of a network say of the functions it can reach."""
+"""Kernels: what the gradients of a network say of the functions it can reach, `whynet.kernels`.
+
+Names are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from whynet.concepts.kernels.empirical import layer_shares as layer_shares
+    from whynet.concepts.kernels.empirical import ntk as ntk
+    from whynet.concepts.kernels.empirical import ntk_product as ntk_product
+    from whynet.concepts.kernels.lazy_training import Lazy as Lazy
+    from whynet.concepts.kernels.lazy_training import lazy as lazy
+    from whynet.concepts.kernels.theory.gaussian_process import Posterior as Posterior
+    from whynet.concepts.kernels.theory.gaussian_process import posterior as posterior
+    from whynet.concepts.kernels.theory.infinite_network import InfiniteNetwork as InfiniteNetwork
+    from whynet.concepts.kernels.theory.infinite_network import infinite_width as infinite_width
+    from whynet.derivatives.empirical_ntk import NtkPlan as NtkPlan
+    from whynet.derivatives.empirical_ntk import plan_ntk as plan_ntk
+    from whynet.derivatives.ntk_operator import NtkOperator as NtkOperator
+
+_HOMES = {
+    "ntk": "whynet.concepts.kernels.empirical",
+    "ntk_product": "whynet.concepts.kernels.empirical",
+    "layer_shares": "whynet.concepts.kernels.empirical",
+    "lazy": "whynet.concepts.kernels.lazy_training",
+    "Lazy": "whynet.concepts.kernels.lazy_training",
+    "infinite_width": "whynet.concepts.kernels.theory.infinite_network",
+    "InfiniteNetwork": "whynet.concepts.kernels.theory.infinite_network",
+    "posterior": "whynet.concepts.kernels.theory.gaussian_process",
+    "Posterior": "whynet.concepts.kernels.theory.gaussian_process",
+    "plan_ntk": "whynet.derivatives.empirical_ntk",
+    "NtkPlan": "whynet.derivatives.empirical_ntk",
+    "NtkOperator": "whynet.derivatives.ntk_operator",
+}
+
+__all__ = [*_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'whynet.kernels' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *globals()])

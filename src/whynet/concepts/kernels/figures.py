@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy import stats
 
 from whynet.core.estimate import Estimate
+from whynet.numerics.intervals import half_widths
 
 
 def scores(figure: Figure, rows: Sequence[tuple[str, Estimate, str]], label: str) -> None:
@@ -93,10 +93,41 @@ def predicted_points(
     """
     axes = figure.subplots()
     for name, values in points.items():
-        half = stats.t.ppf(0.975, values.shape[1] - 1) * stats.sem(values, axis=1)
+        half = half_widths(values, 1)
         (drawn, *_) = axes.errorbar(sizes, values.mean(1), half, fmt="o", markersize=4, label=name)
         axes.plot(sizes, lines[name], "--_", markersize=14, color=drawn.get_color())
     axes.set_xscale("log")
     axes.set_xlabel(labels[0])
     axes.set_ylabel(labels[1])
     axes.legend(fontsize="small", title="dashed: predicted")
+
+
+def errors_above_bound(
+    figure: Figure,
+    sizes: NDArray[Any],
+    errors: Mapping[str, NDArray[Any]],
+    least: NDArray[Any],
+    *,
+    labels: tuple[str, str],
+) -> None:
+    """Draw mean errors over seeds with their t intervals, and the least that kernels can have.
+
+    Args:
+        figure: empty figure.
+        sizes: `[sizes]`, on a logarithmic axis whose ticks they are.
+        errors: name to values `[sizes, seeds]`.
+        least: `[sizes]`.
+        labels: of the two axes.
+
+    """
+    axes = figure.subplots()
+    for name, values in errors.items():
+        axes.errorbar(sizes, values.mean(1), half_widths(values, 1), fmt="o-", ms=4, label=name)
+    axes.plot(sizes, least, "--", color="0.45", label="least of any kernel")
+    axes.set_xscale("log")
+    axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
+    axes.minorticks_off()
+    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
+    axes.legend(fontsize="small")

@@ -12,6 +12,7 @@ from torch import Tensor
 from whynet.core.estimate import Estimate
 from whynet.core.measurement import Quantity
 from whynet.derivatives.empirical_ntk import NtkPlan, empirical_ntk
+from whynet.derivatives.gradient_parts import Form
 from whynet.models.scores import IGNORED, labels_of
 from whynet.models.subject import Split, Subject
 from whynet.numerics import intervals
@@ -82,6 +83,24 @@ def scored_rows(network: Subject, split: Split) -> Scored:
     return Scored(split, rows, np.eye(classes)[labels] - 1 / classes, labels)
 
 
+def stratified(train: Scored, size: int, generator: np.random.Generator) -> np.ndarray:
+    """Draw places without replacement, with the shares of the classes kept (as far as rows go)."""
+    total = len(train.rows)
+    if size >= total:
+        return np.arange(total)
+    if train.labels is None:
+        return np.sort(generator.permutation(total)[:size])
+    names, counts = np.unique(train.labels, return_counts=True)
+    exact = counts * size / total
+    share = np.floor(exact).astype(int)
+    share[np.argsort(share - exact, kind="stable")[: size - share.sum()]] += 1
+    drawn = [
+        generator.permutation(np.flatnonzero(train.labels == name))[:take]
+        for name, take in zip(names, share, strict=True)
+    ]
+    return np.sort(np.concatenate(drawn))
+
+
 @dataclass(frozen=True)
 class Tangents:
     """The kernel of a network before training, and where its outputs start.
@@ -108,8 +127,9 @@ def tangents(
     """Compute the kernel of a network at its start; arguments as of `linearized`."""
     outputs = plan.outputs
     full = len(train.rows) * outputs <= MOST_FULL and outputs > 1
-    kernel = empirical_ntk(initial, inputs[0], full=full, plan=plan).cpu().numpy()
-    cross = empirical_ntk(initial, inputs[1], inputs[0], full=full, plan=plan).cpu().numpy()
+    kept: Form | None = "full" if full else None
+    kernel = empirical_ntk(initial, inputs[0], form=kept, plan=plan).cpu().numpy()
+    cross = empirical_ntk(initial, inputs[1], inputs[0], form=kept, plan=plan).cpu().numpy()
     start, offset = (
         initial.outputs(part.split)[0].numpy().reshape(-1, outputs)[part.rows]
         for part in (train, test)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy import stats
+
+from whynet.numerics.intervals import half_widths
 
 
 def shares(
@@ -31,8 +31,7 @@ def shares(
     """
     axes = figure.subplots()
     for name, values in measured.items():
-        seeds = values.shape[1]
-        half = stats.t.ppf(0.975, max(seeds - 1, 1)) * values.std(1, ddof=1) / np.sqrt(seeds)
+        half = half_widths(values, 1)
         (drawn, *_) = axes.errorbar(
             ratios, values.mean(1), half, fmt="o-", linewidth=0.6, markersize=4, label=name
         )

@@ -169,6 +169,7 @@ def cells_in_box(
     *,
     max_cells: int = 50_000,
     seconds: float | None = None,
+    workers: int = 1,
 ) -> BoxRegions | NotApplicable:
     """Find all cells of a piecewise-linear network in a box of a few input dimensions.
 
@@ -186,6 +187,8 @@ def cells_in_box(
         high: the other end.
         max_cells: cells above which it stops.
         seconds: time after which it stops.
+        workers: processes that solve the linear programs of more than six dimensions; a script
+            that asks for more than one has to guard its start by `__name__ == "__main__"`.
 
     Returns:
         The cells; or the sentence that says what is not piecewise linear. Where it is stopped or
@@ -200,8 +203,9 @@ def cells_in_box(
         linear programs each.
 
     """
-    if isinstance(max_cells, bool) or not isinstance(max_cells, int) or max_cells < 1:
-        raise InputError("max_cells", repr(max_cells), "a whole number of at least 1")
+    for name, number in (("max_cells", max_cells), ("workers", workers)):
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise InputError(name, repr(number), "a whole number of at least 1")
     if seconds is not None and not seconds > 0:
         raise InputError("seconds", repr(seconds), "a number above 0")
     until = np.inf if seconds is None else time.monotonic() + seconds
@@ -213,15 +217,20 @@ def cells_in_box(
         return graph
     if graph.units > MOST_UNITS:
         raise too_large(box[0].numel(), graph.units)
-    flat = [end.flatten().numpy() for end in box]
     with preserved():
-        thinnest = _THIN * float((flat[1] - flat[0]).max())
-        search = cells_by_vertices if len(flat[0]) <= _BY_VERTICES else cells_by_programs
-        cells = search(graph, flat[0], flat[1], Limits(max_cells, until), thinnest)
-    if isinstance(cells, NotApplicable):
-        return cells
+        cells = _search(graph, box, Limits(max_cells, until), workers)
     steps = tuple(step.name for step in graph.steps)
     return BoxRegions(box[0], box[1], cells, steps, tuple(graph.output_shape), graph)
+
+
+def _search(
+    graph: PiecewiseLinearGraph, box: tuple[Tensor, Tensor], limits: Limits, workers: int
+) -> PolytopeCells:
+    low, high = (end.flatten().numpy() for end in box)
+    thinnest = _THIN * float((high - low).max())
+    if len(low) <= _BY_VERTICES:
+        return cells_by_vertices(graph, low, high, limits, thinnest)
+    return cells_by_programs(graph, low, high, limits, thinnest, workers)
 
 
 def too_large(inputs: int, units: int | None = None) -> InputError:

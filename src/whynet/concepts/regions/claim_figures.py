@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
-from scipy import stats
+
+from whynet.numerics.intervals import half_widths
 
 
 def counted_and_expected(
@@ -34,8 +35,7 @@ def counted_and_expected(
     shifts = np.linspace(-0.1, 0.1, len(counted)) * (len(counted) > 1)
     for shift, (name, counts) in zip(shifts, counted.items(), strict=True):
         for axes, values in ((left, counts), (right, counts / expected[name])):
-            seeds = values.shape[1]
-            half = stats.t.ppf(0.975, max(seeds - 1, 1)) * values.std(1, ddof=1) / np.sqrt(seeds)
+            half = half_widths(values, 1)
             (drawn, *_) = axes.errorbar(
                 places + shift, values.mean(1), half, fmt="o", markersize=4, label=name
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -24,9 +26,11 @@ from whynet.numerics.plane_cells import PlaneCells
 from whynet.numerics.plane_classes import ClassParts, class_parts
 from whynet.numerics.plane_measures import Extrema
 
-_COPIES = 3
-"""Of the widest layer's numbers at each vertex while it is cut, whose vertices are about as many
-as the cells."""
+_CELL_BYTES, _MAP_BYTES = 500, 100
+"""Of memory that a cell takes until it stands in the table, and more for each output."""
+
+_SHARE = 8
+"""Of the memory, for the values of the network at the corners of the cells that are being cut."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,6 +185,7 @@ def subdivide(
     *,
     max_cells: int = 1_000_000,
     memory: int | None = None,
+    seconds: float | None = None,
 ) -> PlaneRegions | NotApplicable:
     """Cut a convex polygon of the input space into all cells of a piecewise-linear network.
 
@@ -195,13 +200,15 @@ def subdivide(
         model: a network, taken in evaluation mode and left as it is, or a subject.
         plane: the polygon.
         max_cells: cells above which it stops.
-        memory: bytes above which it stops as well, estimated from the widest layer; by default
-            half of the machine's.
+        memory: bytes to stay within, as estimated; by default half of the machine's. Of wide
+            layers fewer cells are worked on at once, which changes no result; it stops where the
+            table of the cells alone would take more.
+        seconds: time after which it stops.
 
     Returns:
         The cells; or the sentence that says what is not piecewise linear, where, and what to do.
-        A keyboard interrupt, or more cells than `max_cells` or the memory allow, leaves what was
-        found, `complete` false.
+        A keyboard interrupt, the end of the time, or more cells than `max_cells` or the memory
+        allow, leave what was found, `complete` false.
 
     Raises:
         InputError: the plane does not fit the network, or weights are not finite.
@@ -215,13 +222,19 @@ def subdivide(
         raise InputError("max_cells", repr(max_cells), "a whole number of at least 1")
     if memory is not None and (isinstance(memory, bool) or not memory >= 1):
         raise InputError("memory", repr(memory), "a number of bytes of at least 1")
+    if seconds is not None and not seconds > 0:
+        raise InputError("seconds", repr(seconds), "a number above 0")
+    until = math.inf if seconds is None else time.monotonic() + seconds
     graph = graph_from(model, plane.origin, "plane")
     if isinstance(graph, NotApplicable):
         return graph
-    most = max(1, int(memory or memory_limit()) // (_COPIES * 8 * graph.widest))
+    held = int(memory or memory_limit())
+    outputs = math.prod(graph.output_shape)
+    most = max(1, held // (_CELL_BYTES + _MAP_BYTES * outputs))
+    part = min(piecewise_linear_planes.PART_BYTES, held // _SHARE)
     with preserved():
         cells = piecewise_linear_planes.subdivide(
-            graph, plane.origin, plane.axes, plane.polygon, min(max_cells, most)
+            graph, plane.origin, plane.axes, plane.polygon, min(max_cells, most), part, until
         )
     return PlaneRegions(
         plane, cells, tuple(step.name for step in graph.steps), tuple(graph.output_shape)

@@ -1,4 +1,4 @@
-"""`.npz` archives with the arrays X and y: sizes checked before reading, never unpickled."""
+"""`.npz` archives: sizes checked before reading, never unpickled."""
 
 from __future__ import annotations
 
@@ -12,13 +12,22 @@ import numpy as np
 from whynet.core.errors import InputError
 from whynet.models.data.limits import check_declared
 from whynet.models.data.npy import header_of
+from whynet.models.data.rows import TARGET_KEYS
 from whynet.models.load.wording import listing, printable, quoted
 
-_WANTED = "an archive with the arrays X and y: numpy.savez(path, X=..., y=...)"
+_WANTED = (
+    "an archive with the arrays X and y: numpy.savez(path, X=..., y=...); or with labels and the "
+    "arrays that the network is called with by name"
+)
+_MOST_INPUTS = 32
 
 
 def read_npz(path: Path, argument: str, limit: int | None = None) -> tuple[Any, Any]:
-    """Read the arrays X and y.
+    """Read the arrays X and y; or targets and the arrays that a network is called with by name.
+
+    Where there is neither X nor y, the array `labels` (or `label`, `targets`, `target`) holds the
+    targets, and all others are keyword arguments of the network: `numpy.savez(path,
+    input_ids=..., attention_mask=..., labels=...)`.
 
     Args:
         path: the archive.
@@ -31,9 +40,14 @@ def read_npz(path: Path, argument: str, limit: int | None = None) -> tuple[Any, 
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            members = [_member(archive, name, path, argument) for name in ("X", "y")]
-            check_declared(sum(member.file_size for member in members), path, argument, limit)
-            inputs, targets = (_read(archive, member, path, argument) for member in members)
+            members = _members(archive, path, argument)
+            total = sum(member.file_size for member in members.values())
+            check_declared(total, path, argument, limit)
+            read = {
+                name: _read(archive, member, path, argument) for name, member in members.items()
+            }
+            targets = read.pop("")
+            inputs = read.get("X", read)
     except InputError:
         raise
     except Exception as error:  # a foreign file can make the readers raise anything
@@ -46,12 +60,20 @@ def _damaged(path: Path, argument: str, error: Exception) -> InputError:
     return InputError(argument, found, _WANTED)
 
 
-def _member(archive: zipfile.ZipFile, name: str, path: Path, argument: str) -> zipfile.ZipInfo:
-    members = {member.filename: member for member in archive.infolist()}
-    for candidate in (name.upper(), name.lower()):
-        if f"{candidate}.npy" in members:
-            return members[f"{candidate}.npy"]
-    there = [filename.removesuffix(".npy") for filename in members]
+def _members(archive: zipfile.ZipFile, path: Path, argument: str) -> dict[str, zipfile.ZipInfo]:
+    """Return the members to read: input to its member, and the targets under the name `""`."""
+    members = {m.filename.removesuffix(".npy"): m for m in archive.infolist()}
+    plain, target = (
+        next((name for name in pair if name in members), None) for pair in (("X", "x"), ("Y", "y"))
+    )
+    if plain is not None and target is not None:
+        return {"X": members[plain], "": members[target]}
+    named = next((name for name in TARGET_KEYS if name in members), None)
+    if plain is None and target is None and named is not None:
+        inputs = {name: member for name, member in members.items() if name != named}
+        if 0 < len(inputs) <= _MOST_INPUTS and all(name.isidentifier() for name in inputs):
+            return {**inputs, "": members[named]}
+    there = list(members)
     found = f"the arrays {listing(there, 10)} in {quoted(path)}" if there else f"no array in {path}"
     raise InputError(argument, found, _WANTED)
 

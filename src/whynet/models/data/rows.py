@@ -18,7 +18,7 @@ from whynet.models.load.wording import printable, quoted
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 Batch = tuple[Inputs, Tensor]
 
-_TARGET_KEYS = ("labels", "label", "targets", "target", "y")
+TARGET_KEYS = ("labels", "label", "targets", "target", "y")
 
 
 class Rows(Protocol):
@@ -206,7 +206,7 @@ def split_batch(batch: Any, argument: str, rows: int | None = None) -> Batch:
     """
     wanted = "batches (inputs, targets), or dicts with an entry 'labels'"
     if isinstance(batch, dict) or hasattr(batch, "keys"):
-        key = next((key for key in _TARGET_KEYS if key in batch), None)
+        key = next((key for key in TARGET_KEYS if key in batch), None)
         if key is None or len(batch) < 2:
             names = ", ".join(quoted(name) for name in list(batch)[:8])
             raise InputError(argument, f"batches with the entries {names}", wanted)

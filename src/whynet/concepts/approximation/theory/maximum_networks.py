@@ -1,8 +1,11 @@
 """Differences of maxima of affine functions as ReLU networks of logarithmic depth."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
+from whynet.concepts.approximation.theory.few_terms import maxima_of_few_terms
 from whynet.core.errors import InputError
 
 
@@ -15,8 +18,8 @@ def difference_of_maxima(
     pairs, max(u, v) = relu(u - v) + relu(v) - relu(-v), and carries an odd one as
     relu(v) - relu(-v), so the network has ceil(log2(k)) hidden layers, k the larger number of
     terms. The identities are exact in real arithmetic; in floating point the network equals the
-    function to round-off. Fewer layers, ceil(log2(n + 1)), suffice by rewriting the function as a
-    sum of maxima of at most n + 1 terms (Wang and Sun, 2005), which is not done here.
+    function to round-off. `shallow_difference_of_maxima` has ceil(log2(n + 1)) layers where that is
+    fewer.
 
     Args:
         raised: A and b, shapes (terms, inputs) and (terms,), of one floating dtype.
@@ -30,16 +33,52 @@ def difference_of_maxima(
     """
     _check("raised", raised, raised[0])
     _check("lowered", lowered, raised[0])
-    weight = torch.cat([raised[0], lowered[0]]).detach()
-    bias = torch.cat([raised[1], lowered[1]]).detach()
-    counts = [len(raised[0]), len(lowered[0])]
+    return _sum_of_maxima([1.0, -1.0], [raised, lowered])
+
+
+def shallow_difference_of_maxima(
+    raised: tuple[Tensor, Tensor], lowered: tuple[Tensor, Tensor]
+) -> nn.Sequential:
+    """Build the same network with ceil(log2(n + 1)) hidden layers, n the inputs.
+
+    Both maxima are rewritten as sums of maxima of at most n + 1 terms (`maxima_of_few_terms`),
+    which stand beside each other: any continuous piecewise-linear function of n variables takes no
+    more layers, however many pieces it has (Wang and Sun, 2005; Arora, Basu, Mianjy and Mukherjee,
+    2018, arXiv 1611.01491, theorem 2.1).
+
+    Args:
+        raised: As in `difference_of_maxima`; at most 16 terms.
+        lowered: As in `difference_of_maxima`; at most 16 terms.
+
+    Raises:
+        InputError: As there, or if there are more terms.
+    """
+    _check("raised", raised, raised[0])
+    _check("lowered", lowered, raised[0])
+    factors: list[float] = []
+    groups: list[tuple[Tensor, Tensor]] = []
+    for sign, (weight, bias) in ((1, raised), (-1, lowered)):
+        for places, factor in maxima_of_few_terms((weight, bias)).items():
+            factors.append(float(sign * factor))
+            groups.append((weight[list(places)], bias[list(places)]))
+    return _sum_of_maxima(factors, groups)
+
+
+def _sum_of_maxima(
+    factors: Sequence[float], groups: Sequence[tuple[Tensor, Tensor]]
+) -> nn.Sequential:
+    """Build x -> sum of factors times maxima of the affine functions of each group."""
+    weight = torch.cat([group[0] for group in groups]).detach()
+    bias = torch.cat([group[1] for group in groups]).detach()
+    counts = [len(group[1]) for group in groups]
     layers: list[nn.Module] = []
     while max(counts) > 1:
         into, out_of, counts = _level(counts, weight.dtype)
         into, out_of = into.to(weight.device), out_of.to(weight.device)
         layers += [_linear(into @ weight, into @ bias), nn.ReLU()]
         weight, bias = out_of, torch.zeros(len(out_of), dtype=bias.dtype, device=bias.device)
-    return nn.Sequential(*layers, _linear(weight[:1] - weight[1:], bias[:1] - bias[1:]))
+    row = torch.tensor([factors], dtype=weight.dtype, device=weight.device)
+    return nn.Sequential(*layers, _linear(row @ weight, row @ bias))
 
 
 def maxima_of_hidden_layer(

@@ -1,1 +1,1 @@
-"""Claims on condensation."""
+"""Claims about condensation."""

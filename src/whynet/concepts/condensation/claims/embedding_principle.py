@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whynet.concepts.agreement import flat, judge_cases
 from whynet.concepts.condensation import claim_figures
 from whynet.concepts.condensation.critical_points import (
     critical_point,
@@ -56,7 +57,7 @@ definite and becomes a strict saddle if it has a negative eigenvalue.
                   choices=("shares", "doubled")),
     ),
     presets={
-        "smoke": {"neurons": (1, 2), "share": (0.3, 1.0), "inputs": (1,), "seeds": (2,)},
+        "smoke": {"neurons": (1, 2), "share": (0.3, 1.0), "inputs": (1,), "seeds": (5,)},
         "small": {"neurons": (1, 2), "share": (-0.5, 0.3, 0.5, 1.0, 1.5), "inputs": (1, 2),
                   "seeds": (10,)},
         "full": {"neurons": (1, 2, 3), "share": (-2.0, -0.5, 0.0, 0.1, 0.3, 0.5, 1.0, 1.5, 3.0),
@@ -75,7 +76,8 @@ definite and becomes a strict saddle if it has a negative eigenvalue.
     cost="about 10 s",
     tolerance="In every cell: the gradient of the wider network at most 1e-12, its loss changed by "
     "at most 1e-14, and the numbers of negative and positive eigenvalues (zero: below 1e-9 of the "
-    "largest) exactly the predicted ones.",
+    "largest) exactly the predicted ones; one exception refutes, and at least 17 cells "
+    "without one support.",
 )  # fmt: skip
 
 FLAT, SAME, ZERO = 1e-12, 1e-14, 1e-9
@@ -165,20 +167,18 @@ def experiment(cells: Sequence[Cell]) -> Sequence[Values]:
 
 
 def judge(measured: xr.Dataset, predicted: xr.Dataset) -> Judgement:
-    """Hold gradient, loss and the signs of the curvatures against the bands."""
-    gradient = float(measured["gradient"].max())
-    change = float(measured["loss_change"].max())
-    same = np.ones(measured["negative"].shape, dtype=bool)
-    for name in ("negative", "positive"):
-        same &= (measured[name] == predicted[name].transpose(*measured[name].dims)).values
-    right, count = int(same.sum()), int(same.size)
-    holds = gradient <= FLAT and change <= SAME and right == count
-    sentence = (
-        f"The largest gradient at an embedded point is {gradient:.1e} (at most {FLAT:g} claimed), "
-        f"the largest change of the loss {change:.1e} (at most {SAME:g}); the signs of all "
-        f"curvatures are the predicted ones at {right} of {count} points."
+    """Judge gradient, loss and the signs of the curvatures at every point."""
+    signs = [flat(measured[name]) == flat(predicted[name]) for name in ("negative", "positive")]
+    gradient, change = flat(measured["gradient"]), flat(measured["loss_change"])
+    return judge_cases(
+        {
+            "critical in the wide network": gradient <= FLAT,
+            "the same loss": change <= SAME,
+            "all curvatures of the predicted signs": signs[0] & signs[1],
+        },
+        f"The largest gradient at an embedded point is {gradient.max():.1e} (at most {FLAT:g} "
+        f"claimed), the largest change of the loss {change.max():.1e} (at most {SAME:g}).",
     )
-    return Judgement("supported" if holds else "refuted", sentence)
 
 
 def draw(figure: Figure, measured: xr.Dataset, predicted: xr.Dataset) -> None:

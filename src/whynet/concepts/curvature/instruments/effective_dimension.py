@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from whynet.concepts.curvature import spectrum
+from whynet.concepts.curvature import spectrum_rounds as spectrum
 from whynet.core.estimate import Estimate
 from whynet.core.instrument import Instrument
 from whynet.core.measurement import Measurement, Quantity

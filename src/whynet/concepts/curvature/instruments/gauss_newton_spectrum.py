@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from whynet.concepts.curvature import spectrum
+from whynet.concepts.curvature import spectrum_rounds as spectrum
 from whynet.core.instrument import Instrument
 from whynet.core.measurement import Measurement, Quantity
 from whynet.core.outcome import NotApplicable

@@ -19,12 +19,12 @@ from whynet.training.recorded import MEASURED
 from whynet.training.recorder import Recorder
 
 INSTRUMENT = Instrument(
-    title="loss, gradient noise, sharpness, kernel and rank in the course of training",
+    title="loss, gradient noise, sharpness, kernel, rank and pieces in the course of training",
     unit="",
     needs=("train-data", "trajectory"),
     cost="nothing where a record is given; else one training run and about 12 points, "
     "0.1 to 2 s each for small networks",
-    cites=("mccandlish2018", "cohen2021", "cohen2022", "kornblith2019"),
+    cites=("mccandlish2018", "cohen2021", "cohen2022", "kornblith2019", "hanin2019"),
     closed_form="linear-training",
     draws=True,
 )

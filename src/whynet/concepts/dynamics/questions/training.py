@@ -55,6 +55,8 @@ ROWS = {
     "kernel_shape_drift": "kernel: 1 − CKA to the start",
     "kernel_trace_ratio": "kernel: trace over the start's",
     "feature_rank": "effective rank of the last features",
+    "pieces_between_rows": "straight pieces between two rows",
+    "cells_of_triangle": "cells of the triangle of three rows",
     "weight_norm": "norm of the weights",
     "distance_from_start": "distance from the start",
 }
@@ -312,6 +314,17 @@ _PICTURES = (
         "the largest at which the optimizer's steps are stable. Bands: 95 % over draws of training "
         "rows; 99.99 % over start vectors, mostly too narrow to see.",
         "Training loss and sharpness over its stability limit against the step.",
+    ),
+    (
+        "training-pieces",
+        (
+            ("pieces_between_rows", "pieces between\ntwo rows", False),
+            ("cells_of_triangle", "cells of a\ntriangle", False),
+        ),
+        "Straight pieces of the network along segments between training rows, in the mean with its "
+        "95 % interval over segments, and cells of the triangle of three training rows. Segments "
+        "and triangle are the same at every step; all counts are exact.",
+        "Pieces between rows and cells of a triangle against the step.",
     ),
     (
         "training-inside",

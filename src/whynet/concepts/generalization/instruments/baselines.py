@@ -19,6 +19,7 @@ from whynet.core.estimate import Estimate
 from whynet.core.instrument import Instrument
 from whynet.core.measurement import Measurement, Quantity
 from whynet.core.outcome import NotApplicable
+from whynet.models.data.token_counts import frequent_tokens, token_counts, tokens_of
 from whynet.models.scores import IGNORED, has_one_label, labels_of
 from whynet.models.subject import Subject
 from whynet.numerics import intervals
@@ -26,7 +27,7 @@ from whynet.numerics import intervals
 INSTRUMENT = Instrument(
     title="cheap baselines on the same data, and the network's paired advantage over them",
     unit="fraction",
-    needs=("train-data", "test-data", "float-inputs"),
+    needs=("train-data", "test-data"),
     cost="fitting a linear model on the training data: seconds for thousands of rows",
     cites=("clopper1934", "newcombe1998"),
     closed_form="logistic-labels",
@@ -35,6 +36,8 @@ INSTRUMENT = Instrument(
 NAMES = ("linear model", "nearest neighbor", "constant")
 MOST_ROWS = 20_000
 MOST_FEATURES = 5_000
+MOST_TOKENS = 1_000
+"""Tokens that are counted, the most frequent ones of the training data."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +51,20 @@ class State:
 
 
 def start(subject: Subject, seed: int) -> State | NotApplicable:
-    """Check that cheap models can be fitted on rows of numbers with one target each."""
+    """Check that cheap models can be fitted on rows of numbers or tokens with one target each."""
     if subject.loss.task == "other":
         return NotApplicable("This does not apply: the loss is neither of classes nor of squares.")
     outputs, _ = subject.outputs("test")
     if subject.loss.task != "regression" and not has_one_label(subject.loss, outputs):
         return NotApplicable("This does not apply: an example carries more than one label.")
     shape = subject.examples("train").input_shape or ()
-    if np.prod(shape) > MOST_FEATURES:
+    if not subject.examples("train").is_float:
+        if tokens_of(subject.examples("train").take([0])[0]) is None:
+            return NotApplicable(
+                "This does not apply: the inputs are neither rows of numbers nor sequences of "
+                "tokens, which cheap models read."
+            )
+    elif np.prod(shape) > MOST_FEATURES:
         return NotApplicable(
             f"This does not apply: inputs of {int(np.prod(shape)):,} numbers are too many for a "
             f"cheap baseline (at most {MOST_FEATURES:,})."
@@ -71,7 +80,7 @@ def start(subject: Subject, seed: int) -> State | NotApplicable:
 def advance(state: State) -> State:
     """Fit the baselines on (at most 20,000 rows of) the training data and score the test data."""
     subject = state.subject
-    train_x, test_x = _features(subject, "train"), _features(subject, "test")
+    train_x, test_x = _features(subject)
     if subject.loss.task == "regression":
         return _regression(subject, train_x, test_x)
     train_y, test_y = _labels(subject, "train"), _labels(subject, "test")
@@ -125,11 +134,23 @@ def _rows(subject: Subject, split: Any) -> np.ndarray:
     return rows
 
 
-def _features(subject: Subject, split: Any) -> np.ndarray:
-    rows = _rows(subject, split)
-    inputs, _ = subject.examples(split).take(rows)
-    assert isinstance(inputs, Tensor)
-    return np.asarray(inputs.reshape(len(rows), -1).to("cpu").double().numpy())
+def _features(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
+    """Return what cheap models read of training and test data, `[rows, features]`: the inputs
+    themselves; of sequences how often each token occurs."""
+    train, test = (
+        subject.examples(split).take(_rows(subject, split))[0] for split in ("train", "test")
+    )
+    if subject.examples("train").is_float:
+        assert isinstance(train, Tensor) and isinstance(test, Tensor)
+        return _flat(train), _flat(test)
+    known, unseen = tokens_of(train), tokens_of(test)
+    assert known is not None and unseen is not None
+    vocabulary = frequent_tokens(*known, MOST_TOKENS)
+    return token_counts(*known, vocabulary), token_counts(*unseen, vocabulary)
+
+
+def _flat(inputs: Tensor) -> np.ndarray:
+    return np.asarray(inputs.reshape(len(inputs), -1).to("cpu").double().numpy())
 
 
 def _labels(subject: Subject, split: Any) -> np.ndarray:
@@ -164,10 +185,20 @@ def read(state: State) -> Measurement:
         },
         coords={"baseline": list(NAMES)},
         cites=INSTRUMENT.cites,
-        notes=()
-        if state.subject.examples("train").count <= MOST_ROWS
-        else (f"The baselines were fitted on {MOST_ROWS:,} training rows, evenly spread.",),
+        notes=_notes(state.subject),
     )
+
+
+def _notes(subject: Subject) -> tuple[str, ...]:
+    notes = []
+    if not subject.examples("train").is_float:
+        notes.append(
+            "Cheap models read how often each token occurs in an example, not where (at most the "
+            f"{MOST_TOKENS:,} most frequent tokens of the training data)."
+        )
+    if subject.examples("train").count > MOST_ROWS:
+        notes.append(f"The baselines were fitted on {MOST_ROWS:,} training rows, evenly spread.")
+    return tuple(notes)
 
 
 def _compare_squares(state: State) -> tuple[list[Estimate], list[Estimate]]:

@@ -179,7 +179,7 @@ _SENTENCES = {
     ),
     "alone": (
         "How it does on unseen data.",
-        "Give training data as well, so that cheap models can be put beside it.",
+        "{missing}",
         0.7,
     ),
     "better": (
@@ -189,6 +189,14 @@ _SENTENCES = {
     ),
 }
 """Headline, advice and importance of each verdict."""
+
+
+_MISSING = {
+    False: "Give training data as well, so that cheap models can be put beside it.",
+    True: "No cheap model could be put beside it: hold a simple method of your field against it "
+    "before you call this good.",
+}
+"""Whether there are training data, to what to do where there is nothing to compare with."""
 
 
 def _verdict(
@@ -214,7 +222,11 @@ def _verdict(
     else:
         verdict = "alone" if ahead is None else "better"
     headline, advice, importance = _SENTENCES[verdict]
-    words = {"name": name, "difference": "" if ahead is None else _points(ahead)}
+    words = {
+        "name": name,
+        "difference": "" if ahead is None else _points(ahead),
+        "missing": _MISSING[train is not None],
+    }
     return headline.format(**words), advice.format(**words), importance
 
 

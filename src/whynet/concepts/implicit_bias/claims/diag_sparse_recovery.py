@@ -12,9 +12,8 @@ from whynet.concepts.implicit_bias import curves
 from whynet.concepts.implicit_bias.bands import not_reached
 from whynet.concepts.implicit_bias.diagonal_networks import flowed, sparse_regressions
 from whynet.concepts.implicit_bias.theory.statistical_dimension import l1_statistical_dimension
+from whynet.concepts.threshold_shares import judge_shares
 from whynet.core.claim import Cell, Claim, Control, Judgement, Parameter, Values
-from whynet.core.estimate import Estimate
-from whynet.numerics.intervals import proportion
 
 CLAIM = Claim(
     title="Deep diagonal networks recover sparse signals from as few equations as basis pursuit",
@@ -123,40 +122,14 @@ def judge(measured: xr.Dataset, predicted: xr.Dataset) -> Judgement:
     missing = not_reached(measured["residual"] <= RESIDUAL, "come to a relative residual of 1e-4")
     if missing:
         return missing
-    names = [str(n) for n in measured["recovered"].dims if n != "seed"]
-    both = xr.merge(
-        [measured[["recovered"]], predicted[["threshold"]]], join="exact", compat="no_conflicts"
+    return judge_shares(
+        measured["recovered"],
+        predicted["threshold"],
+        "rows",
+        lambda rows, threshold: (
+            int(np.sign(rows - threshold)) if abs(rows - threshold) >= MARGIN else 0
+        ),
     )
-    stacked = both.stack(point=names)
-    shares: list[tuple[float, float, Estimate]] = []
-    for place in range(stacked.sizes["point"]):
-        point = stacked.isel(point=place)
-        hits = point["recovered"].values
-        over = float(point.coords["rows"]) - float(point["threshold"].values[0])
-        share = proportion(int(hits.sum()), hits.size, over="training seeds")
-        shares.append((float(point.coords["rows"]), over, share))
-    return _judged(shares)
-
-
-def _judged(shares: Sequence[tuple[float, float, Estimate]]) -> Judgement:
-    above = [(rows, share) for rows, over, share in shares if over >= MARGIN]
-    below = [(rows, share) for rows, over, share in shares if over <= -MARGIN]
-    if not above or not below:
-        sentence = "There is no number of equations on each side of the threshold, 4 away from it."
-        return Judgement("inconclusive", sentence)
-    rows_above, low = min(above, key=lambda pair: pair[1].value)
-    rows_below, high = max(below, key=lambda pair: pair[1].value)
-    sentence = (
-        f"Above the threshold at least {low.value:.0%} of the signals are recovered "
-        f"[{low.low:.0%}, {low.high:.0%}] (m = {rows_above:.0f}), below it at most "
-        f"{high.value:.0%} [{high.low:.0%}, {high.high:.0%}] (m = {rows_below:.0f})."
-    )
-    numbers = {"recovered above": low, "recovered below": high}
-    if min(s.low for _, s in above) > 0.5 > max(s.high for _, s in below):
-        return Judgement("supported", sentence, numbers)
-    if any(s.high < 0.5 for _, s in above) or any(s.low > 0.5 for _, s in below):
-        return Judgement("refuted", sentence, numbers)
-    return Judgement("inconclusive", sentence, numbers)
 
 
 def draw(figure: Figure, measured: xr.Dataset, predicted: xr.Dataset) -> None:

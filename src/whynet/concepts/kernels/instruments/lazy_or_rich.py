@@ -13,6 +13,7 @@ from whynet.concepts.kernels.linearized import (
     compare,
     linearized,
     scored_rows,
+    stratified,
 )
 from whynet.core.estimate import Estimate
 from whynet.core.instrument import Instrument
@@ -146,25 +147,7 @@ def _affordable(plans: tuple[NtkPlan, NtkPlan], rows: int, tested: int) -> int |
 
 def _cost(plan: NtkPlan, rows: int, columns: int) -> float:
     one_by_one = 0.0 if plan.batched or not plan.rest else GRADIENT * plan.outputs
-    return 2.0 * rows * columns * plan.row_numbers + one_by_one * (rows + columns)
-
-
-def stratified(train: Scored, size: int, generator: np.random.Generator) -> np.ndarray:
-    """Draw places without replacement, with the shares of the classes kept (as far as rows go)."""
-    total = len(train.rows)
-    if size >= total:
-        return np.arange(total)
-    if train.labels is None:
-        return np.sort(generator.permutation(total)[:size])
-    names, counts = np.unique(train.labels, return_counts=True)
-    exact = counts * size / total
-    share = np.floor(exact).astype(int)
-    share[np.argsort(share - exact, kind="stable")[: size - share.sum()]] += 1
-    drawn = [
-        generator.permutation(np.flatnonzero(train.labels == name))[:take]
-        for name, take in zip(names, share, strict=True)
-    ]
-    return np.sort(np.concatenate(drawn))
+    return 2.0 * rows * columns * plan.pair_work + one_by_one * (rows + columns)
 
 
 def advance(state: State) -> State:

@@ -24,7 +24,7 @@ QUESTION = Question(
     title="Did it learn more than its initial kernel can?",
     short="Kernel",
     uses=("lazy-or-rich",),
-    may_use=("baselines",),
+    may_use=("baselines", "kernel-spectrum"),
     order=45,
 )
 
@@ -38,6 +38,9 @@ less than another seed a network may agree that does the same."""
 
 STILL = 1e-3
 """Change of outputs, relative to their spread, below which nothing was trained."""
+
+LARGEST_LAYERS = 4
+"""Layers whose shares of the kernel stand in the table."""
 
 NAMES = {
     "network": "this network",
@@ -60,7 +63,7 @@ def ask(results: Results) -> Panel:
         "the initial network, trained by squared loss to the end; its second form has the ridge "
         "that serves left-out training rows best.",
         figures=_figures(measured, baselines, score),
-        tables=_tables(measured),
+        tables=(*_tables(measured), *_spectrum(results.measured.get("kernel-spectrum"))),
         assumptions=_assumptions(measured),
         findings=findings,
     )
@@ -329,6 +332,32 @@ def _tables(measured: Measurement) -> tuple[Table, ...]:
             kernel,
             f"Intervals over {measured.estimate('shuffled_alignment', weights='now').over}. "
             "Shuffled targets align by about 1/n without meaning anything.",
+        ),
+    )
+
+
+def _spectrum(measured: Measurement | None) -> tuple[Table, ...]:
+    """Return the table of the spectrum after training, where it was measured."""
+    if measured is None:
+        return ()
+    layers = [str(layer) for layer in measured.dataset["layer"].values]
+    shares = sorted(
+        ((measured.estimate("layer_share", layer=layer), layer) for layer in layers),
+        key=lambda pair: -pair[0].value,
+    )[:LARGEST_LAYERS]
+    rows = (
+        ("largest eigenvalue over the rows", measured.estimate("eigenvalue", rank=1)),
+        ("second", measured.estimate("eigenvalue", rank=2)),
+        ("effective rank", measured.estimate("effective_rank")),
+        ("condition, log₁₀ (12 is singular)", measured.estimate("log10_condition")),
+        *((f"share of {layer} in the trace", share) for share, layer in shares),
+    )
+    return (
+        Table(
+            ("kernel after training", "value"),
+            tuple((w, known if np.isfinite(known.value) else "unknown") for w, known in rows),
+            f"Intervals over {measured.estimate('shuffled_alignment', kernel='centered').over}. "
+            "What any network shows: a few large eigenvalues, most of them for the mean.",
         ),
     )
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from whynet.numerics.arc_cosine import kappa0, kappa1
+from whynet.numerics import gaussian_averages as gaussian
 
 Array = NDArray[Any]
 Averages = Callable[[Array], tuple[Array, Array]]
@@ -35,21 +35,19 @@ class WideKernels:
     tangent: Array
 
 
-def relu_averages(covariance: Array) -> tuple[Array, Array]:
-    """Return the averages of the rectified linear unit."""
-    sizes = np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))
-    scale = sizes[..., :, None] * sizes[..., None, :]
-    cosine = covariance / scale
-    return scale * kappa1(cosine) / 2, kappa0(cosine) / 2
+def _of_pairs(averages: gaussian.Averages) -> Averages:
+    def entries(covariance: Array) -> tuple[Array, Array]:
+        sizes = np.diagonal(covariance, axis1=-2, axis2=-1)
+        return averages(sizes[..., :, None], sizes[..., None, :], covariance)
+
+    return entries
 
 
-def erf_averages(covariance: Array) -> tuple[Array, Array]:
-    """Return the averages of the error function (Williams 1998)."""
-    grown = 1 + 2 * np.diagonal(covariance, axis1=-2, axis2=-1)
-    product = grown[..., :, None] * grown[..., None, :]
-    values = 2 / np.pi * np.arcsin(2 * covariance / np.sqrt(product))
-    return values, 4 / np.pi / np.sqrt(product - 4 * covariance**2)
+relu_averages: Final = _of_pairs(gaussian.CLOSED["relu"])
+"""Averages of the rectified linear unit."""
 
+erf_averages: Final = _of_pairs(gaussian.CLOSED["erf"])
+"""Averages of the error function."""
 
 AVERAGES: Final[dict[str, Averages]] = {"relu": relu_averages, "erf": erf_averages}
 

@@ -48,6 +48,36 @@ def after_descent(
     return targets - kept, start[1] + np.einsum("...pn,...n->...p", cross, weights)
 
 
+def flow_at_times(
+    kernel: Array, cross: Array, start: tuple[Array, Array], targets: Array, times: Array
+) -> tuple[Array, Array]:
+    """Return the outputs of a linear model under gradient flow on `½ mean (f − y)²`.
+
+    `f(X) = y − exp(−Θ t/n)(y − f₀(X))`, and elsewhere
+    `f = f₀ + Θ(x, X) Θ⁻¹ (1 − exp(−Θ t/n)) (y − f₀(X))`; the mean is over rows, and a row's loss is
+    summed over its outputs (Lee et al. 2019, arXiv:1902.06720, equations 8 to 11).
+
+    Args:
+        kernel: `Θ(X, X)`, `[n, n]`, of rows, or of rows times outputs.
+        cross: `Θ(x, X)`, `[points, n]`.
+        start: initial outputs on `X` and on `x`, `[n, k]` and `[points, k]`.
+        targets: `y`, `[n, k]`.
+        times: `t/n`, `[times]`, at least 0; infinity is the end.
+
+    Returns:
+        `[times, n, k]` and `[times, points, k]`. Cost: an eigendecomposition.
+
+    """
+    values, vectors = np.linalg.eigh(np.asarray(kernel, dtype=np.float64))
+    moving = values > SMALLEST * max(float(values[-1]), 0.0)
+    values, vectors = values[moving], vectors[:, moving]
+    residual = vectors.T @ (targets - start[0])
+    gone = -np.expm1(-np.asarray(times, dtype=np.float64)[:, None] * values)
+    on_rows = start[0] + np.einsum("ni,ti,ik->tnk", vectors, gone, residual)
+    reach = cross @ vectors
+    return on_rows, start[1] + np.einsum("pi,ti,ik->tpk", reach, gone / values, residual)
+
+
 SMALLEST = 1e-10
 """Eigenvalues, relative to the largest, along which nothing moves in any time."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from typing import Any, Final
 
@@ -14,7 +15,10 @@ from numpy.typing import NDArray
 from whynet.concepts.bands import Band, judge_bands
 from whynet.concepts.regions import claim_figures
 from whynet.concepts.regions.random_networks import HE, relu_network, switches_along
-from whynet.concepts.regions.theory.breakpoints_at_initialization import expected_breakpoints
+from whynet.concepts.regions.theory.breakpoints_at_initialization import (
+    expected_breakpoints,
+    expected_breakpoints_bound,
+)
 from whynet.core.claim import Cell, Claim, Control, Judgement, Parameter, Values
 
 CLAIM = Claim(
@@ -66,6 +70,7 @@ many units, and none of the exponentially many that it could have.
     shape=("depth", "width", "inputs"),
     group=64,
     cost="about 15 s",
+    version=2,
     tolerance="At the largest width, for each depth, σ_b, n₀ and spread: switches counted exactly "
     "along four segments of each network, over their expected number, are 0.95 to 1.05 in the mean "
     "over networks.",
@@ -96,15 +101,18 @@ def widths_of(cell: Cell) -> list[int]:
 
 
 def predict(cells: Sequence[Cell]) -> Sequence[Values]:
-    """Return the expected number of switches, over all segments of a cell."""
+    """Return the expected switches over all segments of a cell, and Hanin and Rolnick's bound."""
     found: list[Values] = []
     for cell in cells:
         widths, bias_scale = widths_of(cell), cell.number("bias_scale")
-        counts = [
-            expected_breakpoints(start, end, widths, weight_scale=HE, bias_scale=bias_scale)
-            for start, end in zip(*ends_of(cell), strict=True)
+        both = [
+            sum(
+                formula(start, end, widths, weight_scale=HE, bias_scale=bias_scale)
+                for start, end in zip(*ends_of(cell), strict=True)
+            )
+            for formula in (expected_breakpoints, expected_breakpoints_bound)
         ]
-        found.append({"switches": float(sum(counts))})
+        found.append({"switches": float(both[0]), "bound": float(both[1])})
     return found
 
 
@@ -132,7 +140,15 @@ def judge(measured: xr.Dataset, predicted: xr.Dataset) -> Judgement:
         words = ", ".join(f"{name.replace('_', ' ')} {place[name]:g}" for name in varying)
         label = "counted over expected switches" + (f" ({words})" if words else "")
         bands.append(Band(label, ratio.sel(place).values.ravel(), LOW, HIGH))
-    return judge_bands(bands)
+    judged = judge_bands(bands)
+    if "bound" not in predicted:
+        return judged
+    times = (predicted["bound"] / predicted["switches"]).values
+    beside = (
+        f"The bound of Hanin and Rolnick on the expected number is {np.nanmin(times):.1f} to "
+        f"{np.nanmax(times):.1f} times as large."
+    )
+    return replace(judged, sentence=f"{judged.sentence} {beside}")
 
 
 def draw(figure: Figure, measured: xr.Dataset, predicted: xr.Dataset) -> None:

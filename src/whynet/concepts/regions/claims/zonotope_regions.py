@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from whynet.concepts.agreement import flat, judge_cases
 from whynet.concepts.approximation.theory.zonotope_networks import unit_polygon, zonotope_network
 from whynet.concepts.regions import claim_figures
+from whynet.concepts.regions.boxes import cells_in_box
 from whynet.concepts.regions.planes import Plane
-from whynet.concepts.regions.subdivision import PlaneRegions, subdivide
+from whynet.concepts.regions.subdivision import subdivide
 from whynet.concepts.regions.theory.region_bounds import central_arrangement_regions
 from whynet.core.claim import Cell, Claim, Control, Judgement, Parameter, Values
 from whynet.core.outcome import NotApplicable
@@ -46,7 +47,7 @@ dimension, depth by doubling all of them.
         "folds": "every tent folds the unit interval onto itself",
     },
     parameters=(
-        Parameter("inputs", "int", "n, dimension of the input", 2, 3),
+        Parameter("inputs", "int", "n, dimension of the input", 2, 6),
         Parameter("directions", "int", "m", 3, 200),
         Parameter("folds", "int", "k, tents after the sum", 0, 12),
         Parameter("position", "choice", "of the directions", choices=("generic", "two-parallel")),
@@ -54,9 +55,9 @@ dimension, depth by doubling all of them.
     ),
     presets={
         "smoke": {"inputs": (2, 3), "directions": (5,), "folds": (2,), "seeds": (9,)},
-        "small": {"inputs": (2, 3), "directions": (4, 9, 16), "folds": (1, 3),
+        "small": {"inputs": (2, 3, 4), "directions": (4, 9, 16), "folds": (1, 3),
                   "seeds": (12,)},
-        "full": {"inputs": (2, 3), "directions": (4, 9, 20, 40), "folds": (1, 3, 5),
+        "full": {"inputs": (2, 3, 4), "directions": (4, 9, 20, 40), "folds": (1, 3, 5),
                  "seeds": (20,)},
     },
     controls=(
@@ -102,19 +103,18 @@ def directions_of(cell: Cell) -> Tensor:
 def experiment(cells: Sequence[Cell]) -> Sequence[Values]:
     """Count the linear pieces where γ ≤ 1.
 
-    In the plane as connected sets of one affine map of the polygon γ ≤ 1. In space a plane beside
-    the origin is cut: a cone meets it in one cell, or its negative does in a bounded one, which the
-    border of a large square does not touch. Along a segment from the origin to γ = 1 inside each
-    cone the folds are counted.
+    In the plane as connected sets of one affine map of the polygon γ ≤ 1. In more dimensions all
+    cones meet a box around the origin, whose cells are found; along a segment from the origin to
+    γ = 1 inside each cone the folds are counted.
     """
-    counts = {2: _pieces_in_the_plane, 3: _pieces_in_space}
     found: list[Values] = []
     for cell in cells:
         directions = directions_of(cell)
         network = zonotope_network(directions, int(cell.number("folds")))
         if cell.parameters["layers"] == "one-straight":
             _straighten(network, cell)
-        found.append({"pieces": float(counts[int(cell.number("inputs"))](network, directions))})
+        count = _pieces_in_the_plane if directions.shape[1] == 2 else _pieces_in_space
+        found.append({"pieces": float(count(network, directions))})
     return found
 
 
@@ -128,16 +128,13 @@ def _straighten(network: nn.Sequential, cell: Cell) -> None:
             next(following.parameters()).copy_(torch.tensor([[1.0, 0.0]], dtype=torch.float64))
 
 
-def _cut(network: nn.Module, plane: Plane) -> PlaneRegions:
+def _pieces_in_the_plane(network: nn.Module, directions: Tensor) -> int:
+    corners = unit_polygon(directions).numpy()
+    plane = Plane(torch.zeros(2), torch.eye(2), _convex(corners))
     found = subdivide(network, plane)
     if isinstance(found, NotApplicable) or not found.complete:
         raise RuntimeError("the plane was not cut to the end")
-    return found
-
-
-def _pieces_in_the_plane(network: nn.Module, directions: Tensor) -> int:
-    corners = unit_polygon(directions).numpy()
-    return _cut(network, Plane(torch.zeros(2), torch.eye(2), _convex(corners))).linear_regions
+    return found.linear_regions
 
 
 def _convex(corners: NDArray[Any]) -> NDArray[Any]:
@@ -147,21 +144,12 @@ def _convex(corners: NDArray[Any]) -> NDArray[Any]:
 
 
 def _pieces_in_space(network: nn.Sequential, directions: Tensor) -> int:
-    """Count the cones by a plane beside the origin, and the folds along a segment in each."""
-    origin = torch.zeros(3, dtype=torch.float64)
-    origin[2] = 1.0
-    axes = torch.eye(3, dtype=torch.float64)[:2]
-    reach = 2 * _farthest_crossing(directions.numpy())
-    square = reach * np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
-    cut = _cut(network[:3], Plane(origin, axes, square))
-    cells = cut.cells
-    owner = np.repeat(np.arange(cut.count), np.diff(cells.offsets))
-    bounded = np.ones(cut.count, dtype=bool)
-    bounded[owner[cells.neighbors < 0]] = False
-    centers = np.zeros((cut.count, 2))
-    np.add.at(centers, owner, cells.vertices[cells.corners])
-    inside = cut.plane.inputs(centers / np.diff(cells.offsets)[:, None])
-    inside = torch.cat([inside, -inside[torch.from_numpy(bounded)]])
+    """Count the folds along a segment in each cone."""
+    ends = torch.ones(directions.shape[1], dtype=torch.float64)
+    cones = cells_in_box(network[:3], -ends, ends, max_cells=1_000_000)
+    if isinstance(cones, NotApplicable) or not cones.complete:
+        raise RuntimeError("the box was not cut to the end")
+    inside = torch.as_tensor(cones.cells.centers)
     ends = inside / (inside @ directions.T).abs().sum(1, keepdim=True)
     graph = graph_from(network, ends[0])
     if isinstance(graph, NotApplicable):
@@ -170,14 +158,6 @@ def _pieces_in_space(network: nn.Sequential, directions: Tensor) -> int:
     if isinstance(pieces, NotApplicable):
         raise RuntimeError(pieces.reason)
     return int(pieces.output_pieces().sum())
-
-
-def _farthest_crossing(directions: NDArray[Any]) -> float:
-    """Return how far from the third axis two of the planes and the plane at height 1 meet."""
-    one, two = np.triu_indices(len(directions), 1)
-    lines = np.cross(directions[one], directions[two])
-    lines = lines[np.abs(lines[:, 2]) > 1e-12]
-    return float(np.abs(lines[:, :2] / lines[:, 2:]).max())
 
 
 def judge(measured: xr.Dataset, predicted: xr.Dataset) -> Judgement:

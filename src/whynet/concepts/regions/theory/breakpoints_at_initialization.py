@@ -57,6 +57,43 @@ def expected_breakpoints(
     return total
 
 
+def expected_breakpoints_bound(
+    start: NDArray[np.float64],
+    end: NDArray[np.float64],
+    widths: Sequence[int],
+    *,
+    weight_scale: float = sqrt(2.0),
+    bias_scale: float,
+) -> float:
+    """Bound from above the mean number of sign changes along a segment, at any width.
+
+    A unit z + b with an independent bias b of density at most C' vanishes, in the mean, at most
+    C' times the integral of E|z'| often (Hanin and Rolnick, 2019, arXiv 1901.09021, theorem 1 and
+    corollary 2, of which this is the case of one dimension with all constants). For normal biases
+    C' = 1 / (bias_scale root(2 pi)), and E|z'| is at most the root of E z'^2, which is
+    |end - start|^2 / inputs times weight_scale^2 (weight_scale^2 / 2)^(l - 1) in layer l at every
+    width: half of each unit's power passes a ReLU, as its sign is symmetric.
+
+    Args:
+        start: As in `expected_breakpoints`, which is a prediction where this is a bound; and so
+            all others.
+        end: As there.
+        widths: As there.
+        weight_scale: As there.
+        bias_scale: As there.
+
+    Raises:
+        InputError: As there.
+    """
+    _check(start, end, widths, weight_scale, bias_scale)
+    speed = weight_scale**2 * float((end - start) @ (end - start)) / start.size
+    total = 0.0
+    for width in widths:
+        total += width * sqrt(speed) / (bias_scale * sqrt(2 * pi))
+        speed *= weight_scale**2 / 2
+    return total
+
+
 def _check(
     start: NDArray[np.float64],
     end: NDArray[np.float64],

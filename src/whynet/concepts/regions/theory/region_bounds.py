@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cache
-from math import comb, prod
+from math import comb, factorial, inf, prod
 
 from whynet.core.errors import InputError
 
@@ -113,6 +113,57 @@ def maxout_layer_regions(inputs: int, ranks: Sequence[int]) -> int:
         for size in range(inputs, 0, -1):
             sums[size] += sums[size - 1] * (rank - 1)
     return sum(sums)
+
+
+def maxout_upper_bound(inputs: int, widths: Sequence[int], rank: int) -> int:
+    """Bound the linear regions of a maxout network by a product over its layers.
+
+    What reaches a layer from one region of those before it is an affine image of dimension at most
+    the smallest width so far, and a layer of maxout units on it has at most
+    `maxout_layer_regions` (Montúfar, Ren and Zhang, 2021, arXiv 2104.08135, who show that single
+    layers attain theirs). Of rank two it is `montufar_upper_bound`.
+
+    Args:
+        inputs: of the network.
+        widths: Maxout units of every layer.
+        rank: Affine functions of which a unit is the largest.
+
+    Raises:
+        InputError: If there is no layer, or a size is below one.
+    """
+    _check_network(inputs, widths)
+    _check_count("rank", rank, 1)
+    dimension, bound = inputs, 1
+    for width in widths:
+        bound *= maxout_layer_regions(dimension, [rank] * width)
+        dimension = min(dimension, width)
+    return bound
+
+
+def expected_cells_bound(units: int, inputs: int, gradient: float, density: float) -> float:
+    """Bound the mean number of activation regions per unit of volume at initialization.
+
+    Hanin and Rolnick (2019, arXiv 1906.00904), for cubes that are not too small: (T N)^n / n! for
+    N >= n units, with T = 2^5 C C', and 2^N otherwise, at any depth. The factor 2^5 is theirs and
+    not derived here; `expected_breakpoints_bound` and `expected_plane_cells` are, and far sharper.
+
+    Args:
+        units: N, of all hidden layers.
+        inputs: n.
+        gradient: C, a bound on the root mean 2k-th power of the norm of any unit's gradient.
+        density: C', the largest density of a bias.
+
+    Raises:
+        InputError: If a size is below one, or a constant not positive.
+    """
+    _check_count("units", units, 1)
+    _check_count("inputs", inputs, 1)
+    for name, value in (("gradient", gradient), ("density", density)):
+        if not 0 < value < inf:
+            raise InputError(name, str(value), "a positive finite number")
+    if units < inputs:
+        return float(2**units)
+    return float((32 * gradient * density * units) ** inputs / factorial(inputs))
 
 
 def _check_network(inputs: int, sizes: Sequence[int], argument: str = "widths") -> None:
