@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from whynet.cli.main import main
@@ -101,3 +102,32 @@ def test_bad_input_is_refused_with_a_sentence(
     assert main(["condense", "diabetes-mlp", *words, *out]) == 2
     assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_the_factory_s_arguments_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model.py").write_text(
+        "import torch\n"
+        "from torch import nn\n"
+        "def build(hidden=40, inputs=3):\n"
+        "    torch.manual_seed(0)\n"
+        "    module = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, 2))\n"
+        "    with torch.no_grad():\n"
+        "        half = hidden // 2\n"
+        "        module[0].weight[half:] = module[0].weight[: hidden - half]\n"
+        "        module[0].bias[half:] = module[0].bias[: hidden - half]\n"
+        "    return module\n"
+    )
+    generator = np.random.default_rng(0)
+    inputs = generator.standard_normal((50, 3)).astype(np.float32)
+    np.savez(tmp_path / "train.npz", X=inputs, y=generator.integers(0, 2, 50))
+    target, train = f"{tmp_path}/model.py:build", f"{tmp_path}/train.npz"
+    out = tmp_path / "small.safetensors"
+    words = ["condense", target, "--train", train, "--exact-only", "--out", str(out)]
+    assert main(words) == 0
+    assert "arguments that build it: hidden=20" in capsys.readouterr().out
+    assert "build(hidden=20)" in out.with_suffix(".html").read_text()
+    certificate = str(out.with_suffix(".certificate.json"))
+    assert main(["verify", certificate, "--quiet"]) == 2  # code runs only where it is named
+    assert main(["verify", certificate, target, "--quiet"]) == 0

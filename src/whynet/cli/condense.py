@@ -95,6 +95,9 @@ def run(arguments: argparse.Namespace) -> int:
     if not (arguments.quiet or arguments.json):
         from whynet.cli.output import print_line
 
+        if done.arguments:
+            words = ", ".join(f"{name}={value!r}" for name, value in done.arguments.items())
+            print_line(f"arguments that build it: {words}")
         for path in (files.weights, files.certificate, files.page):
             print_line(f"wrote {path}")
     return main.DONE

@@ -63,6 +63,7 @@ def render_condensation(done: Done, files: Files) -> str:
                 "`small = whynet.load_resized(model, "
                 f"safetensors.torch.load_file('{visible(files.weights.name, 80)}'))`, with the "
                 "large network as `model`, returns an ordinary module of the same classes."
+                + _called(done)
             ),
             verify=_verify_command(done, files),
         )
@@ -72,6 +73,15 @@ def render_condensation(done: Done, files: Files) -> str:
 def _verify_command(done: Done, files: Files) -> str:
     words = ["whynet", "verify", files.certificate.name, done.request.target]
     return shlex.join(words)
+
+
+def _called(done: Done) -> str:
+    """Say with which arguments the user's factory builds it."""
+    if not done.arguments:
+        return ""
+    name = done.request.target.rpartition(":")[2]
+    words = ", ".join(f"{key}={value!r}" for key, value in done.arguments.items())
+    return f" So does `{visible(name, 80)}({visible(words, 200)})` with that state dict."
 
 
 def _lead(done: Done) -> str:

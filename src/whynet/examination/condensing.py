@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from torch import nn
+
 from whynet.concepts.condensation.certificate import Balls, Content, certify
 from whynet.concepts.condensation.reduction import Condensed, condense
 from whynet.core.errors import InputError, StoreError
@@ -18,8 +20,10 @@ from whynet.core.recomputed import Recomputed
 from whynet.examination.folder import file_hash, save_weights
 from whynet.examination.manifest import Request, check_values, check_version, option
 from whynet.examination.source import Announce, Loaded, TrainingProgress, load_subject
+from whynet.models.factory_arguments import changed_arguments
 from whynet.models.load.reference import is_code
 from whynet.models.load.safetensors_file import read_safetensors
+from whynet.models.load.user_code import fetch
 from whynet.models.resizing import load_resized
 
 SCHEMA_VERSION: Final = "1.0"
@@ -59,6 +63,8 @@ class Done:
         request: hashes filled in.
         content: the certificate's numbers; empty where nothing is to be handed over.
         settings: what they rest on beside the networks: norm, radius, points, seed.
+        arguments: with which the user's factory builds the smaller network; None where that is
+            not known.
 
     """
 
@@ -66,6 +72,7 @@ class Done:
     request: Request
     content: Content
     settings: Content
+    arguments: dict[str, Any] | None = None
 
 
 def number(text: str, argument: str) -> float:
@@ -136,7 +143,20 @@ def condense_request(
                 loaded.subject, found.module, found.kept, balls=chosen, seed=request.seed
             )
     settings: Content = {**dataclasses.asdict(chosen), "seed": request.seed}
-    return Done(found, loaded.request, content, settings)
+    arguments = _arguments(request, found) if content else None
+    return Done(found, loaded.request, content, settings, arguments)
+
+
+def _arguments(request: Request, found: Condensed) -> dict[str, Any] | None:
+    """Find with which arguments the factory on the command line builds the smaller network."""
+    if not is_code(request.target):
+        return None
+    # That this code runs was said when the network was loaded.
+    factory = fetch(request.target, "TARGET", lambda message: None).value
+    if not callable(factory) or isinstance(factory, nn.Module):
+        return None
+    large = found.subject.module.state_dict()
+    return changed_arguments(factory, large, found.module.state_dict())
 
 
 def summary_of(found: Condensed) -> Content:
@@ -165,6 +185,7 @@ def save(done: Done, files: Files) -> None:
         "request": _request_as_json(done.request),
         "weights": {"file": files.weights.name, "sha256": file_hash(files.weights)},
         "settings": done.settings,
+        "arguments": done.arguments,
         "kept": {path: list(units) for path, units in done.condensed.kept.items()},
         "reduction": summary_of(done.condensed),
         "certificate": done.content,
