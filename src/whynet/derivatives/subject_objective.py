@@ -15,6 +15,7 @@ from whynet.core.outcome import NotApplicable
 from whynet.core.seeds import seed_from
 from whynet.derivatives.loss_curvature import output_curvature
 from whynet.derivatives.objective import Network, Objective, in_training_mode
+from whynet.derivatives.out_of_memory import Pieces
 from whynet.derivatives.plan import Plan, choose_plan
 from whynet.models.network_checks import select_output
 from whynet.models.subject import Split, Subject
@@ -95,12 +96,13 @@ def training_objective_from(subject: Subject, split: Split = "train") -> Objecti
 
 def _count(subject: Subject, objective: Objective) -> float:
     """Count the scored examples or positions; only the loss knows which are scored."""
-    total = 0.0
+
+    def work(inputs: Any, targets: Any) -> Tensor:
+        outputs = objective.forward(objective.parameters, inputs)
+        return torch.tensor(subject.loss.sums(outputs, targets)[1], dtype=torch.float64)
+
     with torch.no_grad():
-        for inputs, targets in objective.batches():
-            outputs = objective.forward(objective.parameters, inputs)
-            total += subject.loss.sums(outputs, targets)[1]
-    return total
+        return float(Pieces(objective).summed(work))
 
 
 def plan_for(subject: Subject) -> Plan | NotApplicable:

@@ -21,7 +21,9 @@ from torch import Tensor, nn
 
 import whynet
 from whynet.concepts.curvature import operators
+from whynet.concepts.curvature.instruments import hessian_spectrum
 from whynet.core.errors import InputError
+from whynet.core.outcome import NotApplicable
 from whynet.derivatives.linear_operator import LinearOperator
 from whynet.derivatives.objective import Objective
 from whynet.models.subject import Subject
@@ -239,6 +241,14 @@ def test_out_of_memory_is_met_by_halving_the_batch() -> None:
     objective.module.most = 0
     with pytest.raises(MemoryError, match="on a single row"):
         operators.products.hessian(objective, plan) @ torch.zeros(21)
+
+
+def test_an_instrument_says_that_memory_ran_out() -> None:
+    state = hessian_spectrum.start(hungry(20), 0)
+    assert not isinstance(state, NotApplicable)
+    found = hessian_spectrum.read(hessian_spectrum.advance(state))
+    note = "Memory ran out on 48 rows at once: batches were cut to 12 rows."
+    assert note in found.notes
 
 
 def test_batches_that_belong_together_are_not_cut() -> None:

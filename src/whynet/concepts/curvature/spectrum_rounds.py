@@ -39,13 +39,18 @@ class State:
     seed: int
     key: str
     check: str
-    notes: tuple[str, ...]
+    said: tuple[str, ...]
     gradient_norm: float
     extremes: ExtremeEigenvalues | None = None
     deflation: Tensor | None = None
     known: np.ndarray = field(default_factory=lambda: np.zeros(0))
     samples: tuple[np.ndarray, ...] = ()
     quadratures: tuple[slq.Quadrature, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know, with what happened on the way (that memory ran out)."""
+        return (*self.said, *self.operator.notes)
 
     @property
     def rounds(self) -> int:

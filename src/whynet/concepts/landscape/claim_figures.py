@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -42,3 +43,28 @@ def shares(
     axes.set_xlabel(labels[0])
     axes.set_ylabel(labels[1])
     axes.legend(fontsize="small", title="bars: predicted")
+
+
+def values_by_seed(
+    figure: Figure,
+    measured: Mapping[str, NDArray[Any]],
+    *,
+    expected: float,
+    labels: tuple[str, str],
+) -> None:
+    """Draw one number a seed, in ascending order, beside what it should be.
+
+    Args:
+        figure: empty.
+        measured: family to `[seeds]`.
+        expected: the number that is predicted.
+        labels: of the axes.
+
+    """
+    axes = figure.subplots()
+    axes.axhline(expected, color="0.5", linewidth=1.0)
+    for name, values in measured.items():
+        axes.plot(np.arange(1, len(values) + 1), values, "o", markersize=4, label=name)
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
+    axes.legend(fontsize="small", title=f"line: {expected:g}, as predicted")
