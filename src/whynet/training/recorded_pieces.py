@@ -18,10 +18,11 @@ from whynet.numerics import intervals
 
 QUANTITIES: Final = ("pieces_between_rows", "cells_of_triangle")
 
-SEGMENTS, UNITS = 30, 20_000
-"""Segments between recorded rows, and units of a network above which none is followed."""
+SEGMENTS, FEWEST, UNITS = 30, 8, 20_000
+"""Segments between recorded rows, fewer of large networks; and units above which none is followed,
+by which also what segments cost is bounded."""
 
-MOST_CELLS, MOST_BYTES = 20_000, 2**26
+MOST_CELLS, MOST_BYTES = 5_000, 2**26
 """Of the triangle, and of values of the network at once."""
 
 _THIN = 1e-9
@@ -55,7 +56,8 @@ def pieces_of(subject: Subject, order: np.ndarray) -> dict[str, Estimate | str]:
 
 
 def _between(graph: PiecewiseLinearGraph, rows: Tensor) -> Estimate | str:
-    count = min(SEGMENTS, len(rows) // 2)
+    most = min(SEGMENTS, max(FEWEST, UNITS // max(1, graph.units)))
+    count = min(most, len(rows) // 2)
     starts, ends = rows[:count], rows[count : 2 * count]
     apart = (starts != ends).flatten(1).any(1)
     if not bool(apart.any()):
