@@ -112,7 +112,7 @@ def _print(found: Condensed, as_data: bool) -> None:
         print_json(summary)
         return
     print_table(
-        ("layer", "channels", "exactly", "now", "left alone, since"),
+        ("layer", "units", "exactly", "now", "left alone, since"),
         (
             (
                 layer.path,
@@ -137,4 +137,4 @@ def _print(found: Condensed, as_data: bool) -> None:
         ),
     )
     for move in found.moves:
-        print_line(f"{move.path}: {move.removed} channels went ({move.name}), exactly")
+        print_line(f"{move.path}: {move.removed} units went ({move.name}), exactly")

@@ -55,7 +55,7 @@ def render_condensation(done: Done, files: Files) -> str:
             certified=[marked(powers(text)) for text in certified(done.content)],
             layers=found.layers,
             moves=[
-                f"{counted(move.removed, 'channel', 'channels')} of {visible(move.path, 80)} went "
+                f"{counted(move.removed, 'unit', 'units')} of {visible(move.path, 80)} went "
                 f"exactly ({move.name})."
                 for move in found.moves
             ],
@@ -90,11 +90,11 @@ def _lead(done: Done) -> str:
     share = sizes["after"]["parameters"] / sizes["before"]["parameters"]
     if content["exact"]["holds"]:
         return (
-            f"**{share:.0%}** of the parameters compute the same function, for all inputs: what "
-            "went was ignored, constant, a multiple of another channel, or linear."
+            f"**{100 * share:.0f} %** of the parameters compute the same function, for all "
+            "inputs: what went was ignored, constant, a multiple of another unit, or linear."
         )
     return (
-        f"**{share:.0%}** of the parameters reproduce the outputs on the training data to "
+        f"**{100 * share:.0f} %** of the parameters reproduce the outputs on the training data to "
         f"**{found.chosen.largest:.2g}** of the largest output at worst, to "
         f"{found.chosen.root_mean_square:.2g} in the root mean square."
     )
@@ -129,8 +129,8 @@ def certified(content: dict[str, Any]) -> list[str]:
         said.append(
             f"**Labels**: around {labels['points']} examples both networks provably give the same "
             f"label up to a radius of {labels['median_radius']:.2g} in the median, "
-            f"{labels['least_radius']:.2g} at worst; around {labels['same_within_radius']:.0%} of "
-            f"them up to {balls['radius']:.3g}."
+            f"{labels['least_radius']:.2g} at worst; around "
+            f"{100 * labels['same_within_radius']:.0f} % of them up to {balls['radius']:.3g}."
         )
     return said
 
@@ -139,7 +139,12 @@ def _rows(done: Done) -> list[tuple[str, str, str, str]]:
     content = done.content
     one, two = content["size"]["before"], content["size"]["after"]
     rows = [
-        (name, f"{one[key]:,}", f"{two[key]:,}", f"{two[key] / max(one[key], 1) - 1:+.0%}")
+        (
+            name,
+            f"{one[key]:,}",
+            f"{two[key]:,}",
+            f"{100 * (two[key] / max(one[key], 1) - 1):+.0f} %",
+        )
         for name, key in (("parameters", "parameters"), ("bytes", "bytes"))
     ]
     for split, scores in content["scores"].items():
@@ -147,10 +152,12 @@ def _rows(done: Done) -> list[tuple[str, str, str, str]]:
         for key, words in (("accuracy", "accuracy"), ("loss", "loss")):
             if key not in scores:
                 continue
-            form = "{:.2%}" if key == "accuracy" else "{:.4g}"
+            percent = key == "accuracy"
             change = scores.get(f"{key}_change")
-            written = "" if change is None else _change(change, key == "accuracy")
-            before, after = (form.format(value) for value in scores[key])
+            written = "" if change is None else _change(change, percent)
+            before, after = (
+                f"{100 * value:.2f} %" if percent else f"{value:.4g}" for value in scores[key]
+            )
             rows.append((f"{words}, {named}", before, after, written))
         errors = content["errors"][split]
         error = f"{errors['largest']:.2e}, {errors['root_mean_square']:.2e}"
@@ -158,7 +165,7 @@ def _rows(done: Done) -> list[tuple[str, str, str, str]]:
     times = content["time"]
     rows.append(
         (f"seconds for {times['rows']} rows", f"{times['before']:.2e}", f"{times['after']:.2e}",
-         f"{times['after'] / times['before'] - 1:+.0%}")
+         f"{100 * (times['after'] / times['before'] - 1):+.0f} %")
     )  # fmt: skip
     return rows
 
@@ -181,13 +188,13 @@ def _figures(done: Done) -> list[Figure]:
         stays = np.zeros(layer.before, dtype=bool)
         stays[list(found.kept[layer.path])] = True
         layers.append(LayerUnits(visible(layer.path, 40), stays))
-    words = "; ".join(f"{la.path}: {la.after} of {la.before} channels" for la in changed)
+    words = "; ".join(f"{la.path}: {la.after} of {la.before} units" for la in changed)
     figures = [
         Figure(
             "side-by-side",
             partial(side_by_side, layers=layers),
-            "Every square is a channel: blue ones are left. Left the network as it came, right "
-            "the smaller one.",
+            "Every square is a unit (of a convolution: a channel): blue ones are left. Left the "
+            "network as it came, right the smaller one.",
             f"Channels that are left. {visible(words, 300)}.",
             min(8.0, 0.4 + 1.15 * len(layers)),
         )

@@ -47,7 +47,7 @@ def side_by_side(figure: Figure, layers: Sequence[LayerUnits]) -> None:
             axis.set_ylim(max(down, 2), -1)
             axis.set_aspect("equal")
             axis.set_axis_off()
-        row[0].set_title(f"{layer.name}: {width} channels", loc="left", fontsize=8)
+        row[0].set_title(f"{layer.name}: {width} units", loc="left", fontsize=8)
         row[1].set_title(f"{int(left.sum())} are left", loc="left", fontsize=8)
 
 
@@ -88,13 +88,14 @@ def size_against_error(
     if tolerance > 0:
         axes.axhline(tolerance, ls="--", color="#5f6a78", lw=1)
         axes.annotate(
-            f"tolerance {tolerance:g}", (1, tolerance), xycoords=("axes fraction", "data"),
-            ha="right", va="bottom", fontsize=8, color="#5f6a78",
+            f"tolerance {tolerance:g}", (0.01, tolerance), xycoords=("axes fraction", "data"),
+            textcoords="offset points", xytext=(0, -3), ha="left", va="top", fontsize=8,
+            color="#5f6a78",
         )  # fmt: skip
     if chosen[1] > 0:
         axes.plot(*chosen, "o", ms=9, mfc="none", mec="#9a4817", mew=1.6)
         axes.annotate(
-            "this network", chosen, textcoords="offset points", xytext=(8, 7), fontsize=8,
+            "this network", chosen, textcoords="offset points", xytext=(7, 5), fontsize=8,
             color="#9a4817",
         )  # fmt: skip
     axes.set_xlim(0, 1.05 * max(parameters))
