@@ -19,7 +19,7 @@ import numpy as np
 import xarray as xr
 
 from whynet.atlas.registry import claims
-from whynet.core.claim import State
+from whynet.core.claim import State, grid_of
 
 Tables = tuple[xr.Dataset, xr.Dataset]
 """What was measured, and what was predicted."""
@@ -53,6 +53,14 @@ class MadeUp:
     least: float = 0.0
     most: float = 1.0
     draws: int = 200
+
+
+def frame(claim: str, scale: str) -> tuple[list[str], list[int], dict[str, Any]]:
+    """Return names, sizes and coordinates of a claim's grid at a scale, seeds last."""
+    grid = grid_of(claim, claims()[claim].metadata, scale)
+    coords = {**{name: list(axis) for name, axis in grid.axes.items()}, "seed": grid.seed_numbers}
+    shape = [*(len(axis) for axis in grid.axes.values()), grid.seeds]
+    return [*grid.axes, "seed"], shape, coords
 
 
 def at_null(words: str, make: Make, draws: int = 200) -> MadeUp:

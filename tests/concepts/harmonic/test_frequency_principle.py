@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from tests.concepts.running_claims import run
-from tests.concepts.verdict_rates import Tables, at_null, fails, holds
+from tests.concepts.verdict_rates import Tables, at_null, fails, frame, holds
 
 from whynet.concepts.harmonic import circle_networks
 from whynet.concepts.harmonic.claims import frequency_principle as module
@@ -18,7 +18,7 @@ from whynet.concepts.harmonic.theory.circle import (
     sphere_eigenvalue,
     tangent_kernel,
 )
-from whynet.core.claim import Cell, grid_of
+from whynet.core.claim import Cell
 from whynet.numerics.arc_cosine import kappa0, kappa1
 
 ANGLE = 2 * np.pi * np.arange(2**16) / 2**16
@@ -129,10 +129,8 @@ def test_wrong_rates_flip_the_verdict(smoke) -> None:  # type: ignore[no-untyped
 
 def rates(generator: np.random.Generator, apart: float) -> Tables:
     """Rates of which that of one frequency is off."""
-    grid = grid_of("frequency-principle", module.CLAIM, "smoke")
-    names = [*grid.axes, "seed"]
-    shape = [*(len(v) for v in grid.axes.values()), grid.seeds, 5]
-    coords = {**{n: list(v) for n, v in grid.axes.items()}, "seed": range(grid.seeds)}
+    names, shape, coords = frame("frequency-principle", "smoke")
+    shape = [*shape, 5]
     one = xr.Dataset({"rate": ([*names, "rate_0"], np.ones(shape))}, coords)
     found = 1 + apart + 0.01 * generator.normal(size=shape)
     found[..., :4] = 1

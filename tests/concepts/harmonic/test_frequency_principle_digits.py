@@ -7,11 +7,11 @@ import pytest
 import torch
 import xarray as xr
 from tests.concepts.running_claims import run
-from tests.concepts.verdict_rates import Tables, at_null, fails, holds
+from tests.concepts.verdict_rates import Tables, at_null, fails, frame, holds
 
 from whynet.concepts.harmonic import digit_networks
 from whynet.concepts.harmonic.claims import frequency_principle_digits as module
-from whynet.core.claim import Cell, grid_of
+from whynet.core.claim import Cell
 
 
 def test_filters_average_keep_constants_and_smooth_waves_by_their_frequency() -> None:
@@ -94,10 +94,8 @@ def test_wrong_measurements_flip_the_verdict(smoke) -> None:  # type: ignore[no-
 
 def settled(generator: np.random.Generator, ratio: float) -> Tables:
     """Steps after which parts settle, the rough ones `2^ratio` times the smooth ones."""
-    grid = grid_of("frequency-principle-digits", module.CLAIM, "smoke")
-    names = [*grid.axes, "seed"]
-    shape = [*(len(v) for v in grid.axes.values()), grid.seeds, 3]
-    coords = {**{n: list(v) for n, v in grid.axes.items()}, "seed": range(grid.seeds)}
+    names, shape, coords = frame("frequency-principle-digits", "smoke")
+    shape = [*shape, 3]
     zero = xr.Dataset({"least_log_ratio": ([*names, "least_log_ratio_0"], np.zeros(shape))}, coords)
     rough = 10 * 2 ** (ratio + 0.2 * generator.normal(size=shape))
     tables = {"smooth": np.full(shape, 10.0), "rough": rough}

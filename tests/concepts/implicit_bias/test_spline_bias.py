@@ -10,11 +10,11 @@ import xarray as xr
 from scipy import integrate
 from scipy.interpolate import CubicSpline
 from tests.concepts.running_claims import run
-from tests.concepts.verdict_rates import Tables, at_null, fails, holds
+from tests.concepts.verdict_rates import Tables, at_null, fails, frame, holds
 
 from whynet.concepts.implicit_bias.claims import spline_bias as module
 from whynet.concepts.implicit_bias.theory import spline_limit as theory
-from whynet.core.claim import Cell, grid_of
+from whynet.core.claim import Cell
 
 DATA, POINTS = module.DATA, module.POINTS
 
@@ -164,13 +164,10 @@ def test_wrong_functions_flip_the_verdict(smoke) -> None:  # type: ignore[no-unt
 
 def functions(generator: np.random.Generator, exponent: float, last: float) -> Tables:
     """Functions whose distance from the spline falls with the width, to `last` at the widest."""
-    grid = grid_of("spline-bias", module.CLAIM, "smoke")
-    names = [*grid.axes, "seed"]
-    shape = [*(len(v) for v in grid.axes.values()), grid.seeds]
-    coords = {**{n: list(v) for n, v in grid.axes.items()}, "seed": range(grid.seeds)}
+    names, shape, coords = frame("spline-bias", "smoke")
     zero = np.zeros([*shape, 3])
     predicted = xr.Dataset({n: ([*names, f"{n}_0"], zero) for n in ("spline", "limit")}, coords)
-    widths = np.array(grid.axes["width"], dtype=float)
+    widths = np.array(coords["width"], dtype=float)
     sizes = last * (widths / widths[-1]) ** exponent
     spread = np.exp(0.3 * generator.normal(size=shape) - 0.045)
     values = zero + (sizes[:, None, None, None] * spread)[..., None]

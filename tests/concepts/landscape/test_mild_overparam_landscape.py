@@ -12,12 +12,12 @@ import torch
 import xarray as xr
 from matplotlib.figure import Figure
 from tests.concepts.running_claims import run
-from tests.concepts.verdict_rates import Tables, at_null, fails, holds
+from tests.concepts.verdict_rates import Tables, at_null, fails, frame, holds
 
 from whynet.concepts.landscape.claims import mild_overparam_landscape as module
 from whynet.concepts.landscape.region_ranks import onto
 from whynet.concepts.landscape.theory.full_rank_regions import full_rank_share
-from whynet.core.claim import Cell, grid_of
+from whynet.core.claim import Cell
 from whynet.core.errors import InputError
 from whynet.numerics.dichotomies import dichotomies
 
@@ -146,10 +146,7 @@ def test_a_wrong_share_flips_the_verdict(smoke: Any, inputs: int, ratio: float) 
 
 def shares(generator: np.random.Generator, shift: float) -> Tables:
     """Shares of regions, of which that of one ratio and one number of rows is off."""
-    grid = grid_of("mild-overparam-landscape", module.CLAIM, "small")
-    names = [*grid.axes, "seed"]
-    shape = [*(len(v) for v in grid.axes.values()), grid.seeds]
-    coords = {**{n: list(v) for n, v in grid.axes.items()}, "seed": range(grid.seeds)}
+    names, shape, coords = frame("mild-overparam-landscape", "small")
     known = np.full(shape, np.nan)
     known[0] = np.array([0.3, 0.7, 0.99])[:, None, None, None]
     true = np.broadcast_to(np.array([0.3, 0.7, 0.99])[:, None, None, None], shape).copy()

@@ -9,12 +9,11 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 from tests.concepts.running_claims import run
-from tests.concepts.verdict_rates import Tables, at_null, fails, holds
+from tests.concepts.verdict_rates import Tables, at_null, fails, frame, holds
 
 from whynet.concepts.regions.claims import plane_regions as module
 from whynet.concepts.regions.theory import plane_cells_at_initialization as theory
 from whynet.concepts.regions.theory.region_bounds import generic_arrangement_regions
-from whynet.core.claim import grid_of
 from whynet.core.errors import InputError
 
 SQUARE = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
@@ -133,10 +132,7 @@ def test_one_cell_too_many_and_a_wrong_mean_flip_the_verdict(smoke: Any) -> None
 
 def cells(generator: np.random.Generator, mean: float) -> Tables:
     """Numbers of cells over the expected ones, of which those of one depth are off."""
-    grid = grid_of("plane-regions", module.CLAIM, "small")
-    names = [*grid.axes, "seed"]
-    shape = [*(len(v) for v in grid.axes.values()), grid.seeds]
-    coords = {**{n: list(v) for n, v in grid.axes.items()}, "seed": range(grid.seeds)}
+    names, shape, coords = frame("plane-regions", "small")
     center = np.ones(shape)
     center[1] = mean
     found = 1000 * (center + 0.13 * generator.normal(size=shape))

@@ -10,12 +10,11 @@ import torch
 import xarray as xr
 from matplotlib.figure import Figure
 from tests.concepts.running_claims import run
-from tests.concepts.verdict_rates import Tables, at_null, fails, holds
+from tests.concepts.verdict_rates import Tables, at_null, fails, frame, holds
 from torch import nn
 
 from whynet.concepts.regions.claims import rice_breakpoints as module
 from whynet.concepts.regions.random_networks import relu_network, switches_along
-from whynet.core.claim import grid_of
 from whynet.core.errors import InputError
 
 
@@ -85,10 +84,7 @@ def test_a_wrong_count_flips_the_verdict(smoke: Any, factor: float) -> None:
 
 def switches(generator: np.random.Generator, mean: float) -> Tables:
     """Numbers of switches over the expected ones, of which those of one depth are off."""
-    grid = grid_of("rice-breakpoints", module.CLAIM, "small")
-    names = [*grid.axes, "seed"]
-    shape = [*(len(v) for v in grid.axes.values()), grid.seeds]
-    coords = {**{n: list(v) for n, v in grid.axes.items()}, "seed": range(grid.seeds)}
+    names, shape, coords = frame("rice-breakpoints", "small")
     center = np.ones(shape)
     center[0] = mean
     counts = 200 * (center + 0.08 * generator.normal(size=shape))
