@@ -199,7 +199,9 @@ class Watch(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         for tensor in out if isinstance(out, tuple | list) else (out,):
-            if isinstance(tensor, Tensor) and tensor.is_floating_point() and not self.seen:
+            # Forward mode makes tensors that stand for zero and have no memory to look at.
+            real = isinstance(tensor, Tensor) and not tensor._is_zerotensor()
+            if real and tensor.is_floating_point() and not self.seen:
                 with torch.utils._python_dispatch._disable_current_modes():
                     self.seen = not bool(torch.isfinite(tensor).all())
         return out
