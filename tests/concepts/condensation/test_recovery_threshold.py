@@ -22,7 +22,8 @@ def cell(seed: int = 0, **changes: float) -> Cell:
     return Cell("recovery-threshold", 1, parameters, seed)
 
 
-def test_the_flow_ends_where_another_integrator_ends() -> None:
+def test_the_flow_ends_where_another_integrator_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STEPS", 400)
     own = cell()
     matrix, seen, factors = module.problem_of(own)
     assert np.linalg.matrix_rank(matrix) == 1 and np.linalg.norm(matrix) == pytest.approx(1)
