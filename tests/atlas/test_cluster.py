@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from tests.atlas.runs import digest, drive, finished, processes, reasons, run, until, workers_of
 
-from whynet.atlas.cluster import check_address
+from whynet.atlas.cluster import Cluster, check_address
 from whynet.atlas.execution import LOST, Execution
 from whynet.core.errors import InputError
 
@@ -171,6 +171,26 @@ def test_a_group_that_kills_its_dask_workers_fails_alone(tmp_path: Path) -> None
         record = run(tmp_path / "s", execution=how, fault=["none", "kill-parent"], **axes)
     assert reasons(record)["kill-parent"].startswith("experiment: KilledWorker: ")
     assert finished(tmp_path / "s") == 4 and not record.stopped
+
+
+def test_a_job_that_the_scheduler_forgets_is_handed_over_again(
+    tmp_path: Path, clean: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where workers die while they answer: the task is gone, and the scheduler is not."""
+    dropped: list[int] = []
+    submit = Cluster._submit
+
+    def forgetful(self: Cluster, job: Any, completed: Any, tries: int = 1) -> None:
+        submit(self, job, completed, tries)
+        if len(dropped) < 2:
+            dropped.append(tries)
+            next(reversed(self._pending)).cancel(force=True)
+
+    monkeypatch.setattr(Cluster, "_submit", forgetful)
+    with cluster(tmp_path / "dask", workers=1) as (address, _):
+        record = run(tmp_path / "store", execution=Execution(scheduler=address), **AXES)
+    assert dropped and not record.failed and not record.stopped
+    assert digest(tmp_path / "store") == clean
 
 
 def test_workers_join_and_leave_and_the_scheduler_is_lost(tmp_path: Path, clean: str) -> None:

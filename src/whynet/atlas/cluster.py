@@ -27,6 +27,9 @@ LEAVING: Final = 2.0
 PATIENCE: Final = 30.0
 """Seconds to wait for a scheduler to answer."""
 
+MOST_TRIES: Final = 3
+"""How often a job is handed over to a scheduler that forgets it and still answers."""
+
 ENCRYPTED: Final = ("tls", "wss")
 
 
@@ -114,7 +117,7 @@ class Cluster:
         check_address(address, insecure=insecure)
         distributed = _distributed()
         self._timeout, self._ahead, self._pending = timeout, ahead, dict[Any, Job]()
-        self._run = secrets.token_hex(8)
+        self._run, self._tries = secrets.token_hex(8), dict[Any, int]()
         try:
             # Certificates, where there are any, stand in Dask's own configuration.
             self._client = distributed.Client(
@@ -169,7 +172,14 @@ class Cluster:
         while self._pending:
             future = next(completed)
             job = self._pending.pop(future)
-            yield job, self._outcome(job, future)
+            tries = self._tries.pop(future)
+            outcome = self._outcome(job, future)
+            if outcome is None:
+                if tries >= MOST_TRIES or not self._answers():
+                    raise ClusterLostError
+                self._submit(job, completed, tries + 1)
+                continue
+            yield job, outcome
             self._fill(waiting, completed)
 
     def _fill(self, waiting: Iterator[Job], completed: Any) -> None:
@@ -178,11 +188,18 @@ class Cluster:
         while len(self._pending) < most and (job := next(waiting, None)) is not None:
             if self._client.status != "running":
                 raise ClusterLostError
-            future = self._client.submit(
-                run_job, job.to_bytes(), self._run, self._timeout, pure=False
-            )
-            self._pending[future] = job
-            completed.add(future)
+            self._submit(job, completed)
+
+    def _submit(self, job: Job, completed: Any, tries: int = 1) -> None:
+        future = self._client.submit(run_job, job.to_bytes(), self._run, self._timeout, pure=False)
+        self._pending[future], self._tries[future] = job, tries
+        completed.add(future)
+
+    def _answers(self) -> bool:
+        try:
+            return self._client.status == "running" and self._client.nthreads() is not None
+        except Exception:  # noqa: BLE001 - many classes mean that the scheduler does not answer
+            return False
 
     def _threads(self) -> int:
         """Return how many jobs the workers of the moment run at a time; at least one."""
@@ -192,14 +209,18 @@ class Cluster:
         except Exception as gone:  # as below
             raise ClusterLostError from gone
 
-    def _outcome(self, job: Job, future: Any) -> Outcome:
+    def _outcome(self, job: Job, future: Any) -> Outcome | None:
+        """Return what came of a job; None where the scheduler has lost it, or is lost itself.
+
+        A scheduler may drop a task whose workers died while they answered.
+        """
         if future.status in ("cancelled", "lost"):
-            raise ClusterLostError
+            return None
         try:
             error = future.exception(timeout=PATIENCE)
             content = future.result(timeout=PATIENCE) if error is None else b""
-        except Exception as gone:  # many classes mean one thing: the scheduler does not answer
-            raise ClusterLostError from gone
+        except Exception:  # noqa: BLE001 - many classes mean that nobody answers
+            return None
         finally:
             future.release()
         if isinstance(error, InputError):
