@@ -12,12 +12,14 @@ import numpy as np
 import zarr
 
 from whynet.concepts.regions import figures, plane_figures
+from whynet.concepts.regions.film_strips import film_strip, strip_height
 from whynet.concepts.regions.plane_figures import Color
 from whynet.concepts.regions.polylines import PolylinePieces
 from whynet.concepts.regions.subdivision import PlaneRegions
 from whynet.core.question import Figure
 from whynet.examination.folder import SUMMARY, check_out, write_whole
 from whynet.numerics import plane_measures
+from whynet.numerics.plane_pictures import picture_of
 from whynet.pages.drawing import WIDTH, draw_figure, new_figure
 
 CELLS, PIECES, PLANE, DRAWING, FILM = (
@@ -210,12 +212,14 @@ def _frame_counts(regions: PlaneRegions) -> dict[str, Any]:
 
 def _film(frames: Sequence[tuple[str, PlaneRegions]]) -> Figure:
     counts = ", ".join(f"{frame.count:,}" for _, frame in frames)
+    drawn = [(name, picture_of(frame.cells, frame.plane.polygon)) for name, frame in frames]
     return Figure(
         "film",
-        partial(plane_figures.film_strip, frames=frames),
-        "The same polygon at checkpoints of a training.",
+        partial(film_strip, frames=drawn, marks=frames[0][1].plane.marks),
+        "The same polygon at checkpoints of a training, cells colored by the predicted class, "
+        "paler where its lead is small; the decision boundary on top.",
         f"Pictures of {counts} cells.",
-        height=plane_figures.strip_height(frames[0][1], len(frames), width=WIDTH),
+        height=strip_height(drawn, width=WIDTH),
     )
 
 
