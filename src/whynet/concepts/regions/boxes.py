@@ -187,8 +187,10 @@ def cells_in_box(
         high: the other end.
         max_cells: cells above which it stops.
         seconds: time after which it stops.
-        workers: processes that solve the linear programs of more than six dimensions; a script
-            that asks for more than one has to guard its start by `__name__ == "__main__"`.
+        workers: up to six dimensions, threads that read half-spaces, maps, volumes and vertices
+            off the faces, which takes more than half of the time; beyond, processes that solve the
+            linear programs, and a script that asks for more than one has to guard its start by
+            `__name__ == "__main__"`. Cells are the same.
 
     Returns:
         The cells; or the sentence that says what is not piecewise linear. Where it is stopped or
@@ -229,7 +231,7 @@ def _search(
     low, high = (end.flatten().numpy() for end in box)
     thinnest = _THIN * float((high - low).max())
     if len(low) <= _BY_VERTICES:
-        return cells_by_vertices(graph, low, high, limits, thinnest)
+        return cells_by_vertices(graph, low, high, limits, thinnest, workers)
     return cells_by_programs(graph, low, high, limits, thinnest, workers)
 
 
