@@ -125,8 +125,8 @@ def cells_by_vertices(
         torch.set_num_threads(1)  # so that the bits do not depend on how many there are
         if workers == 1:
             return _finished(graph, state.faces, box, complete, thinnest, None)
-        with ThreadPoolExecutor(workers, initializer=_one_thread) as pool:
-            return _finished(graph, state.faces, box, complete, thinnest, pool)
+        with ThreadPoolExecutor(workers, initializer=_one_thread) as team:
+            return _finished(graph, state.faces, box, complete, thinnest, team)
     finally:
         torch.set_num_threads(threads)
 
@@ -228,7 +228,7 @@ def _finished(
     inner = face_cutting.centers_of(faces.vertices, *lists)
     # The kernels leave the interpreter to other threads.
     volumes = _begun(pool, face_cutting.volumes_of, *lists, inner)
-    corners = _begun(pool, face_cutting.corners_of, *lists)
+    vertices = _begun(pool, face_cutting.corners_of, *lists)
     sizes, begins = faces.size[dims, :cells], faces.begin[dims, :cells]
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     facets = faces.pool[dims, np.arange(offsets[-1]) + np.repeat(begins - offsets[:-1], sizes)]
@@ -238,10 +238,11 @@ def _finished(
     seen = walls_at(graph, centers, walls, offsets, box, pool)
     radii = np.minimum.reduceat(seen.room, offsets[:-1])
     across = np.where(beside[:, 0] == owner, beside[:, 1], beside[:, 0])
+    starts, numbers = vertices()
+    corners = Corners(faces.vertices, starts, numbers, volumes())
     found = PolytopeCells(
         offsets, seen.normals, seen.room + (seen.normals * centers[owner]).sum(1), walls,
-        across, centers, radii, seen.maps,
-        Corners(faces.vertices, *corners(), volumes()), complete,
+        across, centers, radii, seen.maps, corners, complete,
     )  # fmt: skip
     if any(_many(step) for step in graph.steps):
         if not complete:  # what stands between two cells may be no wall: each pattern counts once

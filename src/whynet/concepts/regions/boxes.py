@@ -205,12 +205,7 @@ def cells_in_box(
         linear programs each.
 
     """
-    for name, number in (("max_cells", max_cells), ("workers", workers)):
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise InputError(name, repr(number), "a whole number of at least 1")
-    if seconds is not None and not seconds > 0:
-        raise InputError("seconds", repr(seconds), "a number above 0")
-    until = np.inf if seconds is None else time.monotonic() + seconds
+    until = _until(max_cells, seconds, workers)
     box = _box(model, low, high)
     if box[0].numel() > MOST_INPUTS:
         raise too_large(box[0].numel())
@@ -223,6 +218,16 @@ def cells_in_box(
         cells = _search(graph, box, Limits(max_cells, until), workers)
     steps = tuple(step.name for step in graph.steps)
     return BoxRegions(box[0], box[1], cells, steps, tuple(graph.output_shape), graph)
+
+
+def _until(max_cells: int, seconds: float | None, workers: int) -> float:
+    """Check what bounds a search; returns its end, as `time.monotonic`."""
+    for name, number in (("max_cells", max_cells), ("workers", workers)):
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise InputError(name, repr(number), "a whole number of at least 1")
+    if seconds is not None and not seconds > 0:
+        raise InputError("seconds", repr(seconds), "a number above 0")
+    return np.inf if seconds is None else time.monotonic() + seconds
 
 
 def _search(
