@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ from torch import nn
 
 import whynet
 from whynet.concepts.regions.boxes import BoxRegions
+from whynet.models import piecewise_linear_boxes
 
 PEER, RATIO = 54.0, 20.0
 
@@ -69,10 +71,11 @@ def network(*widths: int) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def cells_of(net: nn.Sequential) -> BoxRegions:
+def cells_of(net: nn.Sequential, workers: int = 1) -> BoxRegions:
     """Find all cells in [-1, 1]^D."""
     dims = net[0].in_features
-    found = whynet.regions.cells_in_box(net, -torch.ones(dims), 1, max_cells=10**6)
+    limits = {"max_cells": 10**6, "workers": workers}
+    found = whynet.regions.cells_in_box(net, -torch.ones(dims), 1, **limits)
     assert isinstance(found, BoxRegions)
     assert found.complete
     return found
@@ -168,6 +171,34 @@ def row(repeats: int, *widths: int) -> tuple[float, BoxRegions]:
     return regions.count / seconds, regions
 
 
+def shared(repeats: int, *widths: int) -> None:
+    """Print seconds of one and of two threads in turn, and how much of the work they share."""
+    net = network(*widths)
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    share, finish = [], piecewise_linear_boxes._finished
+
+    def timed(*arguments: Any) -> Any:
+        begun = time.process_time()
+        found = finish(*arguments)
+        share.append(time.process_time() - begun)
+        return found
+
+    for workers in [1, 2] * repeats:
+        begun = time.perf_counter()
+        cells_of(net, workers)
+        seconds[workers].append(time.perf_counter() - begun)
+    piecewise_linear_boxes._finished = timed
+    begun = time.process_time()
+    cells_of(net)
+    part = share[0] / (time.process_time() - begun)
+    piecewise_linear_boxes._finished = finish
+    one, two = (statistics.median(seconds[workers]) for workers in (1, 2))
+    print(
+        f"{'-'.join(map(str, widths))}: {one:.3f} s by one thread, {two:.3f} s by two, which share "
+        f"{part:.0%} of the work"
+    )
+
+
 def main() -> int:
     """Run the benchmark; 1 where the promise is broken."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -180,6 +211,8 @@ def main() -> int:
     speed, regions = row(arguments.repeats, 3, 20, 20, 1)
     for widths in ((3, 64, 64, 1), (4, 16, 16, 1), (5, 12, 12, 1), (6, 8, 8, 1), (8, 8, 8, 1)):
         row(1 if widths[0] == 8 else arguments.repeats, *widths)
+    for widths in ((3, 64, 64, 1), (5, 12, 12, 1)):
+        shared(arguments.repeats, *widths)
     other = peer_speed(arguments.peer) if arguments.peer else PEER
     print(f"{speed / other:.0f} times the peer, promise at least {RATIO:g}", flush=True)
     held = speed >= RATIO * other

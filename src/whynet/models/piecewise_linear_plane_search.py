@@ -33,7 +33,7 @@ from whynet.models.piecewise_linear_plane_state import (
     part_of,
     refined,
 )
-from whynet.numerics.plane_cutting import cut_cells, neighbors_of, refine
+from whynet.numerics.plane_cutting import cut_cells, ends_of, neighbors_of, refine
 from whynet.numerics.plane_joining import (
     SHARED,
     Border,
@@ -265,7 +265,7 @@ def _cut(
     """Cut the cells by some units of a value; a `Cutter` with the rest bound."""
     shape = state.values[index].shape[1:]
     held = np.ascontiguousarray(state.values[index].reshape(len(state.vertices), -1).numpy())
-    highest, lowest = held[:, units].max(0) - levels[units], held[:, units].min(0) - levels[units]
+    lowest, highest = (end[units] - levels[units] for end in ends_of(held))
     # Only units with both signs can cut; of a convolutional layer those are few.
     active = units.start + np.flatnonzero((highest > 0) & (lowest < 0))
     every = units == slice(0, len(levels)) and 2 * len(active) > len(levels)

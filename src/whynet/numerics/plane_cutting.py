@@ -314,6 +314,17 @@ def refine(values: Array, made: Array) -> Array:
 
 
 @njit(cache=True, nogil=True)
+def ends_of(values: Array) -> tuple[Array, Array]:
+    """Return the smallest and the largest value of each column of a row-major array, in a pass."""
+    low, high = values[0].copy(), values[0].copy()
+    for row in range(1, values.shape[0]):
+        for column in range(values.shape[1]):
+            low[column] = min(low[column], values[row, column])
+            high[column] = max(high[column], values[row, column])
+    return low, high
+
+
+@njit(cache=True, nogil=True)
 def neighbors_of(offsets: Array, corners: Array) -> Array:
     """Return the cell across each edge, int64 [K]; -1 where there is none."""
     most = 0
