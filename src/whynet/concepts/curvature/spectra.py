@@ -129,8 +129,8 @@ def density(
 ) -> Spectrum:
     """Return the spectral measure by Lanczos quadrature; arguments as `spectrum`.
 
-    Eigenvalues that stand apart are found on the way and have their exact weight. Bands:
-    `whynet.numerics.lanczos_quadrature.cumulative_band` of `rest` covers probes and finite steps.
+    Eigenvalues that stand apart are found on the way and have their exact weight. `band(places)`
+    of what is returned is the cumulative distribution with a band over probes and finite steps.
 
     Cost: `steps * probes` products. Memory: as many vectors.
 
