@@ -51,6 +51,7 @@ def values_by_seed(
     *,
     expected: float,
     labels: tuple[str, str],
+    words: str = "as predicted",
 ) -> None:
     """Draw one number a seed, in ascending order, beside what it should be.
 
@@ -59,6 +60,7 @@ def values_by_seed(
         measured: family to `[seeds]`.
         expected: the number that is predicted.
         labels: of the axes.
+        words: what that number is.
 
     """
     axes = figure.subplots()
@@ -67,7 +69,7 @@ def values_by_seed(
         axes.plot(np.arange(1, len(values) + 1), values, "o", markersize=4, label=name)
     axes.set_xlabel(labels[0])
     axes.set_ylabel(labels[1])
-    axes.legend(fontsize="small", title=f"line: {expected:g}, as predicted")
+    axes.legend(fontsize="small", title=f"line: {expected:.3g}, {words}")
 
 
 def losses_and_levels(

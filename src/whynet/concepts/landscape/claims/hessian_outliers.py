@@ -127,4 +127,5 @@ def draw(figure: Figure, measured: xr.Dataset, predicted: xr.Dataset) -> None:
         {words: np.sort(table[name].values) for name, words in names.items()},
         expected=float(predicted["chance"].isel(rest).isel(classes=0, separation=0, seed=0)),
         labels=("seed, by its overlap", "overlap with the means"),
+        words="of random subspaces",
     )
