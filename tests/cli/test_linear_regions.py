@@ -28,7 +28,7 @@ def network() -> nn.Module:
 def test_a_plane_through_three_rows(shell: Shell) -> None:
     printed = shell.good(*MEASURE, "--through", "0,1,2", "--out", "geometry")
     assert sorted(path.name for path in Path("geometry").iterdir()) == [
-        "cells.zarr", "figure.png", "figure.svg", "plane.npz", "summary.json",
+        "cells.zarr", "figure.png", "figure.svg", "plane.npz", "report.html", "summary.json",
     ]  # fmt: skip
     assert "figure: geometry/figure.svg" in printed
     summary = json.loads(Path("geometry/summary.json").read_text(encoding="utf-8"))
@@ -85,9 +85,29 @@ def test_checkpoints_give_counts_and_a_film_strip(shell: Shell) -> None:
     assert end["lipschitz_constant"] == found["lipschitz_constant"]
     assert start["lipschitz_constant"] < end["lipschitz_constant"]
     assert ElementTree.parse("film/film.svg").getroot().tag.endswith("svg")
+    page = Path("film/report.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 2
+    for one in (start, end):
+        row = re.search(rf'<th scope="row">{one["name"]}</th>\s*<td class="n">([\d,]+)</td>', page)
+        assert row is not None
+        assert int(row[1].replace(",", "")) == one["cells"]
     alone = (OWN[0], "--weights", "start.safetensors", *OWN[3:], "--plane", "film/plane.npz")
     again = json.loads(shell.good("measure", "linear-regions", *alone, "--json"))
     assert again["cells"] == start["cells"]
+
+
+def test_checkpoints_of_a_folder_stand_in_the_order_of_their_numbers(shell: Shell) -> None:
+    Path("run").mkdir()
+    for name, source in (("step-10", "end"), ("step-9", "start")):
+        Path(f"run/{name}.safetensors").write_bytes(Path(f"{source}.safetensors").read_bytes())
+    Path("run/log.txt").write_text("none of weights", encoding="utf-8")
+    words = ("--through", "0,1,2", "--checkpoints", "run", "--out", "film", "--json")
+    found = json.loads(shell.good(*MEASURE, *words))
+    assert [one["name"] for one in found["checkpoints"]] == ["step-9", "step-10"]
+    assert found["checkpoints"][1]["cells"] == found["cells"]
+    Path("empty").mkdir()
+    assert shell(*MEASURE, "--through", "0,1,2", "--checkpoints", "empty") == 2
+    assert "the folder 'empty' without weights" in shell.err
 
 
 def test_a_bound_leaves_a_lower_bound_and_says_so(shell: Shell) -> None:
@@ -98,6 +118,7 @@ def test_a_bound_leaves_a_lower_bound_and_says_so(shell: Shell) -> None:
     assert not summary["complete"]
     assert "integrals" not in summary
     assert Path("part/figure.svg").is_file()
+    assert "at least 4" in re.sub("</?b>", "", Path("part/report.html").read_text("utf-8"))
 
 
 def test_a_square_of_a_network_of_two_inputs(shell: Shell) -> None:

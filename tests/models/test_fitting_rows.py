@@ -36,7 +36,7 @@ def test_outputs_are_those_of_whole_batches_and_a_note_says_what_was_done(most: 
     torch.testing.assert_close(outputs, expected, rtol=0, atol=1e-6)
     assert torch.equal(targets, data()[1])
     notes = [note for note in held.notes if "Memory ran out" in note]
-    assert len(notes) == (256 > most)
+    assert len(notes) == (most < 256)
     if notes:
         largest = held.module.largest  # type: ignore[union-attr]
         assert notes[0].startswith("Memory ran out on 256 rows at once: batches were cut to ")

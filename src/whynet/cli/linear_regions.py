@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoints",
         metavar="WEIGHTS",
         nargs="+",
-        help="weights along a training, in order: their counts and a film strip beside",
+        help="weights along a training, in order, or their folder: counts and a film strip beside",
     )
     group.add_argument(
         "--max-cells", metavar="N", type=int, help="where to stop (default: 1000000; boxes 50000)"

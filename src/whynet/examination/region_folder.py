@@ -12,22 +12,28 @@ import numpy as np
 import zarr
 
 from whynet.concepts.regions import figures, plane_figures
+from whynet.concepts.regions.film_strips import film_strip, strip_height
 from whynet.concepts.regions.plane_figures import Color
 from whynet.concepts.regions.polylines import PolylinePieces
 from whynet.concepts.regions.subdivision import PlaneRegions
 from whynet.core.question import Figure
 from whynet.examination.folder import SUMMARY, check_out, write_whole
+from whynet.examination.region_page import render_plane
 from whynet.numerics import plane_measures
+from whynet.numerics.plane_pictures import picture_of
 from whynet.pages.drawing import WIDTH, draw_figure, new_figure
 
-CELLS, PIECES, PLANE, DRAWING, FILM = (
+CELLS, PIECES, PLANE, DRAWING, FILM, PAGE = (
     "cells.zarr",
     "pieces.zarr",
     "plane.npz",
     "figure.svg",
     "film.svg",
+    "report.html",
 )
-WRITTEN: Final = frozenset({CELLS, PIECES, PLANE, DRAWING, FILM, "figure.png", "film.png", SUMMARY})
+WRITTEN: Final = frozenset(
+    {CELLS, PIECES, PLANE, DRAWING, FILM, PAGE, "figure.png", "film.png", SUMMARY}
+)
 """All that is written; a folder that holds anything else is never replaced."""
 
 SCHEMA_VERSION: Final = "1.0"
@@ -35,6 +41,13 @@ _SLAB: Final = 2**17
 """Rows of a chunk, and rows that are written at a time."""
 
 _DPI: Final = 300
+
+_COLORED: Final[Mapping[Color, str]] = {
+    "class": ", colored by the predicted class, paler where its lead is small; the decision "
+    "boundary on top",
+    "slope": ", colored by the norm of the Jacobian along the plane; the decision boundary on top",
+    "depth": ", walls colored by the operation that makes them; the decision boundary on top",
+}
 
 
 def check_place(path: str | Path, argument: str = "--out") -> Path:
@@ -82,15 +95,15 @@ def save_plane(
     drawing = Figure(
         "tessellation",
         partial(plane_figures.tessellation, regions=regions, color=color, labels=labels),
-        "Cells of the network in a plane of its input space.",
+        f"Cells of the network in a plane of its input space{_COLORED[color]}.",
         f"A polygon cut into {regions.count:,} convex cells.",
         height=plane_figures.shape_of(regions, WIDTH),
     )
 
     def write(folder: Path) -> None:
-        save_drawing(folder / DRAWING, drawing)
-        if frames:
-            save_drawing(folder / FILM, _film(frames))
+        drawings = [(DRAWING, drawing), *([(FILM, _film(frames))] if frames else [])]
+        drawn = [(one, save_drawing(folder / name, one)) for name, one in drawings]
+        (folder / PAGE).write_text(render_plane(summary, drawn), encoding="utf-8")
         plane = regions.plane
         np.savez(
             folder / PLANE,
@@ -210,19 +223,23 @@ def _frame_counts(regions: PlaneRegions) -> dict[str, Any]:
 
 def _film(frames: Sequence[tuple[str, PlaneRegions]]) -> Figure:
     counts = ", ".join(f"{frame.count:,}" for _, frame in frames)
+    drawn = [(name, picture_of(frame.cells, frame.plane.polygon)) for name, frame in frames]
     return Figure(
         "film",
-        partial(plane_figures.film_strip, frames=frames),
-        "The same polygon at checkpoints of a training.",
+        partial(film_strip, frames=drawn, marks=frames[0][1].plane.marks),
+        "The same polygon at checkpoints of a training, cells colored by the predicted class, "
+        "paler where its lead is small; the decision boundary on top.",
         f"Pictures of {counts} cells.",
-        height=plane_figures.strip_height(frames[0][1], len(frames), width=WIDTH),
+        height=strip_height(drawn, width=WIDTH),
     )
 
 
-def save_drawing(place: Path, drawing: Figure) -> None:
-    """Write a figure as SVG at a place, and as PNG beside it."""
-    place.write_text(draw_figure(drawing), encoding="utf-8")
+def save_drawing(place: Path, drawing: Figure) -> str:
+    """Write a figure as SVG at a place, and as PNG beside it; returns the SVG."""
+    drawn = draw_figure(drawing)
+    place.write_text(drawn, encoding="utf-8")
     new_figure(drawing.draw, drawing.height).savefig(place.with_suffix(".png"), dpi=_DPI)
+    return drawn
 
 
 def write_summary(folder: Path, summary: Mapping[str, Any]) -> None:

@@ -32,6 +32,7 @@ from whynet.numerics.extreme_eigenvalues import extreme_eigenvalues
 from whynet.numerics.jackknife import delete_group, groups_of
 from whynet.numerics.kernel_matrices import centered, similarity
 from whynet.numerics.noise_scale import LEAST_GROUPS, noise_scale
+from whynet.numerics.plane_pictures import PlanePicture
 from whynet.training import recorded_pieces
 from whynet.training.stability import Stability
 
@@ -104,15 +105,26 @@ class Now:
     stability: Stability | NotApplicable
 
 
-def measured(now: Now, wanted: tuple[str, ...]) -> Values:
-    """Measure what is asked for; what fails gives its reason in place of a number."""
+def measured(now: Now, wanted: tuple[str, ...]) -> tuple[Values, PlanePicture | None]:
+    """Measure what is asked for; what fails gives its reason in place of a number.
+
+    Returns:
+        Every quantity, and a picture of the cells where they are counted.
+
+    """
     found: Values = {}
+    picture = None
     for name in wanted:
         try:
-            found |= _FUNCTIONS[name](now)
+            if name == "pieces":
+                subject, order = measurable(now.subject), now.fixed.order
+                values, picture = recorded_pieces.pieces_of(subject, order)
+            else:
+                values = _FUNCTIONS[name](now)
+            found |= values
         except Exception as error:  # noqa: BLE001 - the network is foreign code and may raise anything
             found |= dict.fromkeys(MEASURED[name], f"It failed: {obstacle(error)}.")
-    return found
+    return found, picture
 
 
 def row_losses(now: Now) -> tuple[np.ndarray, float, bool]:
@@ -371,5 +383,4 @@ _FUNCTIONS: Final[Mapping[str, Callable[[Now], Values]]] = {
     "sharpness": _sharpness,
     "kernel": _drift,
     "rank": _rank,
-    "pieces": lambda now: recorded_pieces.pieces_of(measurable(now.subject), now.fixed.order),
 }

@@ -26,6 +26,8 @@ from whynet.models.features import bounded
 from whynet.models.preservation import preserved
 from whynet.models.subject import Subject
 from whynet.models.trajectory import Trajectory
+from whynet.models.trajectory_pictures import chosen, thinned
+from whynet.numerics.plane_pictures import PlanePicture
 from whynet.training.recorded import (
     MEASURED,
     Fixed,
@@ -137,7 +139,7 @@ class Recorder:
         self._model, self._optimizer = model, optimizer
         self._plan: Plan | NotApplicable = NotApplicable("Not looked for yet.")
         self._tries = 0
-        self._points: dict[int, _Point] = {}
+        self._points, self._pictures = dict[int, _Point](), dict[int, PlanePicture]()
         self._last, self._logged = 0, dict[str, Any]()
         with self._apart():
             data = Examples.from_any(train, "train")
@@ -200,9 +202,8 @@ class Recorder:
                 f"{self._plan.check:.1e}."
             )
         coords = {"step": np.array(steps, dtype=np.int64)}
-        return Trajectory(
-            Measurement.of(quantities, coords, CITES, self._notes(), check).dataset
-        )  # fmt: skip
+        found = Measurement.of(quantities, coords, CITES, self._notes(), check)
+        return Trajectory(found.dataset, chosen(self._pictures))
 
     def _notes(self) -> tuple[str, ...]:
         fixed, notes = self._fixed, list(NOTES)
@@ -254,7 +255,10 @@ class Recorder:
                 self._points[step] = _Point(values, None)
                 return
             now = self._now(subject)
-            values |= measured(now, self._wanted)
+            found, picture = measured(now, self._wanted)
+            values |= found
+            if picture is not None:
+                self._pictures = thinned({**self._pictures, step: picture})
             if "loss" in self._wanted and isinstance(values["loss"], Estimate):
                 losses = row_losses(now)[0]
         self._cost = self.seconds - spent

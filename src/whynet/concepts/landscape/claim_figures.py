@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from whynet.numerics.intervals import half_widths
@@ -67,6 +68,7 @@ def values_by_seed(
     axes.axhline(expected, color="0.5", linewidth=1.0)
     for name, values in measured.items():
         axes.plot(np.arange(1, len(values) + 1), values, "o", markersize=4, label=name)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel(labels[0])
     axes.set_ylabel(labels[1])
     axes.legend(fontsize="small", title=f"line: {expected:.3g}, {words}")
