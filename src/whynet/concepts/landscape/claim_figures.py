@@ -52,6 +52,7 @@ def values_by_seed(
     *,
     expected: float,
     labels: tuple[str, str],
+    words: str = "as predicted",
 ) -> None:
     """Draw one number a seed, in ascending order, beside what it should be.
 
@@ -60,6 +61,7 @@ def values_by_seed(
         measured: family to `[seeds]`.
         expected: the number that is predicted.
         labels: of the axes.
+        words: what that number is.
 
     """
     axes = figure.subplots()
@@ -69,7 +71,7 @@ def values_by_seed(
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel(labels[0])
     axes.set_ylabel(labels[1])
-    axes.legend(fontsize="small", title=f"line: {expected:g}, as predicted")
+    axes.legend(fontsize="small", title=f"line: {expected:.3g}, {words}")
 
 
 def losses_and_levels(
