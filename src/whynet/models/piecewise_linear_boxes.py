@@ -56,6 +56,23 @@ class Limits:
         return time.monotonic() >= self.until
 
 
+def all_taken(graph: PiecewiseLinearGraph, take: Callable[[int, Step], bool]) -> bool:
+    """Take the steps of a network one after the other.
+
+    Args:
+        graph: the network.
+        take: takes a step, given its number; returns whether it was taken whole.
+
+    Returns:
+        Whether all were; not after an interruption, which leaves what stands.
+
+    """
+    try:
+        return all(take(number, step) for number, step in enumerate(graph.steps))
+    except KeyboardInterrupt:
+        return False
+
+
 @dataclass(frozen=True)
 class _Faces:
     """The cells so far: arrays as of `face_cutting.cut_faces`."""
@@ -105,21 +122,19 @@ def cells_by_vertices(
     walls = np.column_stack([np.full(len(sides), -1), sides])
     inputs = torch.as_tensor(vertices).reshape(-1, *graph.input_shape)
     state = _State(_Faces(vertices, begin, size, pool, count, walls), {0: inputs})
-    complete = False
-    try:
-        for number, step in enumerate(graph.steps):
-            state, whole = _crossed(state, step, number, limits)
-            if not whole:
-                break
+
+    def take(number: int, step: Step) -> bool:
+        nonlocal state
+        state, whole = _crossed(state, step, number, limits)
+        if whole:
             made = applied(step.operation, [state.values[index] for index in step.inputs])
             values = {**state.values, step.output: made}
             for index in step.last_use:
                 values.pop(index, None)
             state = _State(state.faces, values)
-        else:
-            complete = True
-    except KeyboardInterrupt:
-        pass  # what was cut so far stands
+        return whole
+
+    complete = all_taken(graph, take)
     box, threads = np.stack([low, high]), torch.get_num_threads()
     try:
         torch.set_num_threads(1)  # so that the bits do not depend on how many there are
