@@ -82,6 +82,15 @@ def test_a_run_that_is_cut_off_says_so_and_an_invariant_space_ends_it() -> None:
         extreme_eigenpairs(lambda v: v * torch.nan, 3, largest=1)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_single_eigenvalue_is_sought_until_it_is_found(dtype: torch.dtype) -> None:
+    """One Ritz value alone has no gap, and was taken for converged after a single product."""
+    found = pairs(dtype, largest=1, smallest=0)
+    assert found.values[0] == pytest.approx(100, rel=1e-3)
+    assert 5 < found.products < 40
+    assert found.residuals[0] < 10
+
+
 def test_xtrace_is_near_and_covers() -> None:
     truth = float(MIXED.trace())
     found = [
