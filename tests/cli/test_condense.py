@@ -27,10 +27,12 @@ def test_three_files_are_written_and_stand(
     assert names == ["small.certificate.json", "small.html", "small.safetensors"]
     assert main(["verify", str(written / "small.certificate.json"), "--json"]) == 0
     parts = json.loads(capsys.readouterr().out)
-    assert {part["name"] for part in parts} == {"size", "exact", "errors", "scores", "balls"}
+    names = ["balls", "directions", "errors", "exact", "scores", "size"]
+    assert sorted(part["name"] for part in parts) == names
     page = (written / "small.html").read_text(encoding="utf-8")
     assert "<script" not in page and "://" not in page.replace("http://www.w3.org/", "")
     assert "breast-cancer-mlp" in page and "Proven" in page
+    assert "not condensed: " in page and "of random ones" in page
 
 
 def test_a_number_that_was_changed_is_found(written: Path, tmp_path: Path) -> None:

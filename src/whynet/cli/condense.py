@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from whynet.cli.parser import add_output_options, add_subject_options
 
 if TYPE_CHECKING:
-    from whynet.concepts.condensation.reduction import Condensed
+    from whynet.examination.condensing import Done
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     found = done.condensed
     if not arguments.quiet:
-        _print(found, arguments.json)
+        _print(done, arguments.json)
     if not found.reduced:
         say(f"nothing was written: {found.reason}")
         return main.CONDITION
@@ -103,11 +103,12 @@ def run(arguments: argparse.Namespace) -> int:
     return main.DONE
 
 
-def _print(found: Condensed, as_data: bool) -> None:
+def _print(done: Done, as_data: bool) -> None:
     from whynet.cli.output import print_json, print_line, print_table
     from whynet.examination.condensing import summary_of
 
-    summary = summary_of(found)
+    found = done.condensed
+    summary = {**summary_of(found), "directions": done.directions}
     if as_data:
         print_json(summary)
         return
@@ -136,5 +137,7 @@ def _print(found: Condensed, as_data: bool) -> None:
             for point in found.curve
         ),
     )
+    for layer in done.directions:
+        print_line(layer["sentence"])
     for move in found.moves:
         print_line(f"{move.path}: {move.removed} units went ({move.name}), exactly")

@@ -13,7 +13,12 @@ from typing import Any, Final
 
 from torch import nn
 
-from whynet.concepts.condensation.certificate import Balls, Content, certify
+from whynet.concepts.condensation.certificate import (
+    Balls,
+    Content,
+    certify,
+    directions_of,
+)
 from whynet.concepts.condensation.reduction import Condensed, condense
 from whynet.core.errors import InputError, StoreError
 from whynet.core.recomputed import Recomputed
@@ -63,6 +68,7 @@ class Done:
         request: hashes filled in.
         content: the certificate's numbers; empty where nothing is to be handed over.
         settings: what they rest on beside the networks: norm, radius, points, seed.
+        directions: of every layer of the large network, whether it is condensed.
         arguments: with which the user's factory builds the smaller network; None where that is
             not known.
 
@@ -72,6 +78,7 @@ class Done:
     request: Request
     content: Content
     settings: Content
+    directions: list[Content]
     arguments: dict[str, Any] | None = None
 
 
@@ -142,9 +149,10 @@ def condense_request(
             content = certify(
                 loaded.subject, found.module, found.kept, balls=chosen, seed=request.seed
             )
+        directions = content.get("directions") or directions_of(loaded.subject, request.seed)
     settings: Content = {**dataclasses.asdict(chosen), "seed": request.seed}
     arguments = _arguments(request, found) if content else None
-    return Done(found, loaded.request, content, settings, arguments)
+    return Done(found, loaded.request, content, settings, directions, arguments)
 
 
 def _arguments(request: Request, found: Condensed) -> dict[str, Any] | None:
