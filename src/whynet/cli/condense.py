@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from whynet.cli.parser import add_output_options, add_subject_options
+from whynet.core.errors import InputError
 
 if TYPE_CHECKING:
     from whynet.examination.condensing import Done
@@ -33,6 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=int,
         help="at most so many units in all layers; refused where that breaks the tolerance",
+    )
+    what.add_argument(
+        "--finetune",
+        metavar="STEPS",
+        type=int,
+        default=0,
+        help="train the smaller network on for so many steps towards the large one's outputs, in "
+        "three orders of the examples, and say what that adds (default: 0)",
     )
     how = parser.add_argument_group("what is certified")
     how.add_argument("--norm", default="linf", metavar="…", help="linf (default) or l2")
@@ -66,6 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     tolerance = number(arguments.tolerance, "--tolerance")
     radius = None if arguments.radius is None else number(arguments.radius, "--radius")
+    if arguments.finetune < 0:
+        raise InputError("--finetune", str(arguments.finetune), "a number of steps of at least 0")
     request = request_from(arguments)
     files = check_files(arguments.out)
     with bars(arguments.quiet or arguments.json) as shown, named_as_options():
@@ -74,6 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
             tolerance=tolerance,
             exact_only=arguments.exact_only,
             units=arguments.units,
+            finetune_steps=arguments.finetune,
             balls=Balls(arguments.norm, radius, arguments.points),
             announce=shown.announce,
             trained=shown.trained,
@@ -105,10 +117,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _print(done: Done, as_data: bool) -> None:
     from whynet.cli.output import print_json, print_line, print_table
-    from whynet.examination.condensing import summary_of
+    from whynet.examination.condensing import finetuned_of, summary_of
 
     found = done.condensed
-    summary = {**summary_of(found), "directions": done.directions}
+    trained = None if done.finetuned is None else finetuned_of(done.finetuned)
+    summary = {**summary_of(found), "directions": done.directions, "finetuned": trained}
     if as_data:
         print_json(summary)
         return
@@ -137,6 +150,8 @@ def _print(done: Done, as_data: bool) -> None:
             for point in found.curve
         ),
     )
+    if done.finetuned is not None:
+        print_line(done.finetuned.sentence())
     for layer in done.directions:
         print_line(layer["sentence"])
     for move in found.moves:

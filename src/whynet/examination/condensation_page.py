@@ -56,9 +56,13 @@ def render_condensation(done: Done, files: Files) -> str:
                 marked(powers(text))
                 for text in (
                     *certified(done.content),
+                    *([] if done.finetuned is None else [done.finetuned.sentence()]),
                     *(visible(layer["sentence"], 400) for layer in done.directions),
                 )
             ],
+            trained="Nothing was trained."
+            if done.finetuned is None or done.finetuned.taken is None
+            else f"The smaller network was trained on for {done.finetuned.steps:,} steps.",
             layers=found.layers,
             moves=[
                 f"{counted(move.removed, 'unit', 'units')} of {visible(move.path, 80)} went "
