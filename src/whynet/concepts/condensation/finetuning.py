@@ -164,7 +164,7 @@ def _trained(found: Condensed, steps: int, seed: int, rate: float) -> nn.Module:
             gap = called(module, inputs, subject.output) - wanted
             loss = gap.square().mean() / wanted.square().mean().clamp_min(1e-30)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         fall.step()
     return module
