@@ -33,12 +33,8 @@ from whynet.numerics.extreme_eigenvalues import extreme_eigenvalues
 from whynet.numerics.jackknife import delete_group, groups_of
 from whynet.numerics.kernel_matrices import centered, similarity
 from whynet.numerics.noise_scale import LEAST_GROUPS, noise_scale
-<<<<<<< HEAD
 from whynet.numerics.plane_pictures import PlanePicture
-from whynet.training import recorded_pieces
-=======
 from whynet.training import recorded_pieces, recorded_trace
->>>>>>> curvature
 from whynet.training.stability import Stability
 
 Values = dict[str, Estimate | str]
