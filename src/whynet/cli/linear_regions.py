@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
 NAME = "linear-regions"
 TITLE = "the exact cells of a piecewise-linear network in a plane or box, with a figure"
+CONCEPT, UNIT = "regions", "cells"
 COST = "about a forward pass in float64 a vertex"
 
 _MOST, _MOST_OF_BOX = 1_000_000, 50_000
 """Cells, or pieces of a segment, where it stops by default; and cells of more than two inputs."""
 
 _PLACES = ("through", "plane", "box", "line")
-_OPTIONS = (*_PLACES, "color", "checkpoints", "max_cells", "seconds", "out")
+OPTIONS = (*_PLACES, "color", "checkpoints", "max_cells", "seconds", "out")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,20 +51,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-cells", metavar="N", type=int, help="where to stop (default: 1000000; boxes 50000)"
     )
     group.add_argument("--seconds", metavar="S", type=float, help="time after which it stops")
-    group.add_argument("--out", metavar="DIR", help=f"folder to write (default: out/{NAME})")
-
-
-def refuse_options(arguments: argparse.Namespace) -> None:
-    """Refuse the options of exact geometry beside another instrument.
-
-    Raises:
-        InputError: one of them is given.
-
-    """
-    for name in _OPTIONS:
-        if getattr(arguments, name) is not None:
-            found = f"it beside {arguments.instrument}"
-            raise InputError(_option(name), found, f"it beside {NAME} alone")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -156,8 +143,6 @@ def _checked(arguments: argparse.Namespace) -> tuple[tuple[int, ...], Plane | No
         raise InputError("--max-cells", repr(arguments.max_cells), "a whole number of at least 1")
     if arguments.seconds is not None and not arguments.seconds > 0:
         raise InputError("--seconds", repr(arguments.seconds), "a number above 0")
-    if "rounds" in arguments:
-        raise InputError("--rounds", f"it beside {NAME}", f"no rounds: {NAME} is exact")
     if arguments.through is not None:
         return parse_rows(arguments.through, 3, "--through"), None
     if arguments.line is not None:
