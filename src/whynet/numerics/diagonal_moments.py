@@ -67,6 +67,22 @@ class DiagonalMoments:
         return replace(square, value=value, low=max(low, math.sqrt(self.square_exact)), high=high)
 
 
+def together(parts: Sequence[DiagonalMoments]) -> DiagonalMoments:
+    """Put draws of the same operator with the same known directions together."""
+    counts = np.array([len(part.square_samples) for part in parts], dtype=np.float64)
+    shares = counts / counts.sum()
+    return DiagonalMoments(
+        np.sum([share * part.diagonal for share, part in zip(shares, parts, strict=True)], axis=0),
+        np.sqrt(
+            np.sum([(s * part.error) ** 2 for s, part in zip(shares, parts, strict=True)], axis=0)
+        ),
+        parts[0].block_exact,
+        np.concatenate([part.block_samples for part in parts]),
+        parts[0].square_exact,
+        np.concatenate([part.square_samples for part in parts]),
+    )
+
+
 def diagonal_moments(
     matmat: Operator,
     size: int,

@@ -47,7 +47,9 @@ def quadratic() -> ClosedForm:
         ("trace", ()): float(eigenvalues.sum()),
         ("largest", ()): float(eigenvalues[-1]),
     }
-    both = {"hessian-spectrum": truth, "gauss-newton-spectrum": truth}
+    newton = truth | {("frobenius_norm", ()): float(np.linalg.norm(eigenvalues))}
+    newton["layer_trace", (("parameter", "weight"),)] = truth["trace", ()]
+    both = {"hessian-spectrum": truth, "gauss-newton-spectrum": newton}
     return ClosedForm(subject, both, over_examples=False)
 
 
@@ -76,4 +78,5 @@ def wide_quadratic() -> ClosedForm:
         truth["relative", (("share", share),)] = dimension(200.0 * share)
     for decay in (0.1, 0.01, 0.001, 0.0001):
         truth["effective_dimension", (("decay", decay),)] = dimension(decay)
+        truth["log_determinant", (("decay", decay),)] = float(np.log(bulk + decay).sum())
     return ClosedForm(subject, {"effective-dimension": truth}, over_examples=False)

@@ -58,6 +58,13 @@ def test_the_hessian_agrees_with_the_dense_one(case: str, dtype: torch.dtype) ->
         assert estimate.value == pytest.approx(true, abs=0.02 * values[-1])
     trace = found.estimate("trace")
     assert abs(trace.value - values.sum()) <= 1.2 * trace.width
+    subject = CASES[case].subject(dtype=torch.float64)
+    scale = torch.cat([p.reshape(-1) for p in subject.parameters.values()]).abs().numpy()
+    scaled = np.linalg.eigvalsh(scale[:, None] * dense_hessian(subject) * scale)[-1]
+    adaptive = found.estimate("adaptive_sharpness")
+    assert adaptive.kind == "certified"
+    assert adaptive.value == pytest.approx(scaled, rel=1e-3)
+    assert 0 <= found.estimate("gradient_share").value <= 1 + 1e-9
     assert found.estimate("top", rank=1).value == pytest.approx(values[-1], rel=1e-4)
     ratio = found.estimate("negative_ratio")
     assert ratio.low - 1e-6 <= max(0.0, -values[0]) / values[-1] <= ratio.high + 1e-6
@@ -111,6 +118,14 @@ def test_the_gauss_newton_matrix_agrees_with_its_definition(case: str, dtype: to
     assert abs(trace.value - values.sum()) <= 1.2 * trace.width
     slack = 1e-5 * values[-1]
     assert found.estimate("smallest").low <= values[0] + slack
+    start = 0
+    for name, parameter in parameters.items():
+        stop = start + parameter.numel()
+        layer = found.estimate("layer_trace", parameter=name)
+        assert abs(layer.value - matrix[start:stop, start:stop].trace()) <= 1.2 * layer.width
+        start = stop
+    norm = found.estimate("frobenius_norm")
+    assert abs(norm.value - np.linalg.norm(matrix.numpy())) <= 1.2 * norm.width
 
 
 def test_the_density_is_a_density_near_the_true_one_and_claims_no_coverage() -> None:

@@ -17,9 +17,13 @@ from whynet.derivatives.products import CurvatureOperator, gauss_newton, gradien
 from whynet.derivatives.subject_objective import describe, objective_from, plan_for
 from whynet.models.subject import Subject
 from whynet.numerics import lanczos_quadrature as slq
+from whynet.numerics.diagonal_moments import DiagonalMoments, diagonal_moments, together
 from whynet.numerics.extreme_eigenvalues import ExtremeEigenvalues, extreme_eigenvalues
 from whynet.numerics.spectral_grid import density_grid
-from whynet.numerics.trace_estimate import deflated_trace, trace_samples
+from whynet.numerics.trace_estimate import deflated_trace
+
+ADAPTIVE_STEPS = 30
+"""Most Lanczos steps for adaptive sharpness."""
 
 CONVERGED = 1e-3
 """Residual over eigenvalue below which a Ritz vector is removed exactly from the bulk."""
@@ -30,18 +34,27 @@ BASIS_NUMBERS = 2**26
 
 @dataclass(frozen=True)
 class State:
-    """An operator, its extreme eigenvalues and what its probes said so far."""
+    """An operator, its extreme eigenvalues and what its probes said so far.
+
+    Attributes:
+        slope: [P], the gradient.
+        point: [P], the parameters.
+        adaptive: adaptive sharpness, where it was asked for.
+    """
 
     operator: CurvatureOperator
     seed: int
     key: str
     check: str
     said: tuple[str, ...]
-    gradient_norm: float
+    slope: Tensor
+    point: Tensor
     extremes: ExtremeEigenvalues | None = None
     deflation: Tensor | None = None
     known: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    adaptive: Estimate | None = None
     samples: tuple[np.ndarray, ...] = ()
+    moments: tuple[DiagonalMoments, ...] = ()
     quadratures: tuple[slq.Quadrature, ...] = ()
     effort: Effort = FULL
 
@@ -73,8 +86,9 @@ def begin(
     notes = [f"The loss is averaged over {min(effort.rows, count):,} of {count:,} training rows."]
     notes += [effort.note] if effort.note else []
     notes.append("The network is in evaluation mode; weight decay is not part of the loss.")
-    slope = float(gradient(objective).norm())
-    return State(operator, seed, which, describe(plan), tuple(notes), slope, effort=effort)
+    point = operator.layout.flatten(tuple(objective.parameters.values()))
+    slope = gradient(objective)
+    return State(operator, seed, which, describe(plan), tuple(notes), slope, point, effort=effort)
 
 
 def with_extremes(state: State, converged_at: float = CONVERGED) -> State:
@@ -114,19 +128,42 @@ def with_extremes(state: State, converged_at: float = CONVERGED) -> State:
     return replace(state, extremes=extremes, deflation=basis, known=known)
 
 
+def with_adaptive(state: State) -> State:
+    """Add the largest eigenvalue of D H D, D the magnitudes of the parameters, once.
+
+    Unlike that of H it is the same for all networks that rescaling two layers of a ReLU network
+    makes of one another (Kwon et al. 2021, arXiv:2102.11600).
+    """
+    if state.adaptive is not None:
+        return state
+    operator, scale = state.operator, state.point.abs()
+    found = extreme_eigenvalues(
+        lambda vector: scale * operator.matvec(scale * vector),
+        operator.size,
+        k=1,
+        steps=min(ADAPTIVE_STEPS, state.effort.lanczos_steps, operator.size),
+        seed=seed_from(state.key, state.seed, "adaptive"),
+        dtype=operator.dtype,
+        device=operator.device,
+    )
+    return replace(state, adaptive=found.top[0])
+
+
 def with_trace(state: State) -> State:
-    """Add one set of Hutchinson probes on what the top eigenvectors leave."""
-    layout = state.operator.layout
-    samples = trace_samples(
-        state.operator.matmat,
-        state.operator.size,
+    """Add one set of Hutchinson probes, by parameter, on what the top eigenvectors leave."""
+    operator = state.operator
+    found = diagonal_moments(
+        operator.matmat,
+        operator.size,
         probes=PROBES,
         seed=seed_from(state.key, state.seed, "trace", state.rounds),
+        blocks=operator.layout.sizes,
         deflation=state.deflation,
-        dtype=layout.dtype,
-        device=layout.device,
+        dtype=operator.dtype,
+        device=operator.device,
     )
-    return replace(state, samples=(*state.samples, np.asarray(samples)))
+    samples = (*state.samples, found.block_samples.sum(1))
+    return replace(state, samples=samples, moments=(*state.moments, found))
 
 
 def with_quadrature(state: State) -> State:
@@ -171,7 +208,7 @@ def ends(state: State) -> dict[str, Quantity]:
         "smallest": Quantity.from_estimate(extremes.smallest),
         "top": Quantity.stacked(top, "rank"),
         "gradient_norm": Quantity(
-            state.gradient_norm, how="norm of the gradient of the loss, up to round-off"
+            float(state.slope.norm()), how="norm of the gradient of the loss, up to round-off"
         ),
     }
 
@@ -179,6 +216,49 @@ def ends(state: State) -> dict[str, Quantity]:
 def trace(state: State) -> Estimate:
     """Return the trace: the deflated part exactly, the rest with Student's t over the probes."""
     return deflated_trace(float(state.known.sum()), np.concatenate(state.samples))
+
+
+def layers(state: State) -> dict[str, Quantity]:
+    """Return the traces of the blocks of each parameter, and the Frobenius norm of the whole."""
+    joined = together(state.moments)
+    return {
+        "layer_trace": Quantity.stacked(joined.block_traces(), "parameter"),
+        "frobenius_norm": Quantity.from_estimate(joined.frobenius_norm()),
+    }
+
+
+def gradient_share(state: State) -> dict[str, Quantity]:
+    """Return the share of the gradient in the span of the top vectors, and that of a random one.
+
+    All but the last of the vectors are taken: the gap to it bounds how far their span may be off
+    (Davis and Kahan 1970).
+    """
+    extremes = state.extremes
+    assert extremes is not None
+    count = len(extremes.top) - 1
+    whole = float(state.slope.double().norm())
+    if count < 1 or whole == 0:
+        return {}
+    gap = extremes.top[count - 1].value - extremes.top[count].value
+    residual = float(np.linalg.norm(extremes.residuals[:count]))
+    reach = min(1.0, residual / gap) if gap > 0 else 1.0
+    part = extremes.vectors[:, :count].double().T @ state.slope.double()
+    root = min(1.0, float(part.norm()) / whole)
+    return {
+        "gradient_share": Quantity(
+            root**2,
+            max(0.0, root - reach) ** 2,
+            min(1.0, root + reach) ** 2,
+            unit="share",
+            kind="indicative",
+            how=f"squared norm of the gradient in the span of the {count} largest eigenvectors "
+            "over the whole; interval: residuals over the gap below",
+            over="start vectors",
+        ),
+        "random_share": Quantity(
+            count / state.operator.size, unit="share", how="of a random direction in their span"
+        ),
+    }
 
 
 def density(state: State) -> tuple[dict[str, Quantity], np.ndarray]:

@@ -22,6 +22,7 @@ from whynet.numerics.effective_dimension import (
     effective_dimension,
     together,
 )
+from whynet.numerics.log_determinant import bracketed_log_determinant, log_determinant
 
 INSTRUMENT = Instrument(
     title="effective dimension of the Gauss-Newton matrix of the training loss",
@@ -128,7 +129,7 @@ def _begun(state: State) -> State:
 
 
 def read(state: State) -> Measurement:
-    """Return the effective dimension at ridges relative to the largest eigenvalue and as such."""
+    """Return both at ridges as they are, the dimension also at shares of the largest eigenvalue."""
     largest = _largest(state)
     relative = [_dimension(state, share * largest.value) for share in SHARES]
     absolute = [_dimension(state, decay) for decay in DECAYS]
@@ -145,6 +146,10 @@ def read(state: State) -> Measurement:
             "largest": Quantity.from_estimate(largest),
             "relative": replace(Quantity.stacked(relative, "share"), missing=unresolved),
             "effective_dimension": replace(Quantity.stacked(absolute, "decay"), missing=unresolved),
+            "log_determinant": replace(
+                Quantity.stacked([_determinant(state, decay) for decay in DECAYS], "decay"),
+                missing=unresolved,
+            ),
             "parameters": Quantity(
                 float(base.operator.size), unit="count", how="trainable parameters"
             ),
@@ -175,3 +180,17 @@ def _dimension(state: State, ridge: float) -> Estimate:
     if not (ridge > 0 and brackets.resolves(ridge)):
         return Estimate(np.nan, np.nan, np.nan, "interval", 0.95, "count", "", "probes")
     return bracketed_dimension(brackets, state.base.known, ridge)
+
+
+def _determinant(state: State, ridge: float) -> Estimate:
+    """Return log det(G + ridge I) at a ridge as it is."""
+    if state.eigenvalues is not None:
+        value = log_determinant(state.eigenvalues, state.base.operator.size, ridge)
+        return Estimate(
+            value, value, value, "exact", 0.95, "nats", "sum over all eigenvalues",
+            "the training data",
+        )  # fmt: skip
+    brackets = together(state.brackets)
+    if not brackets.resolves(ridge):
+        return Estimate(np.nan, np.nan, np.nan, "interval", 0.95, "nats", "", "probes")
+    return bracketed_log_determinant(brackets, state.base.known, ridge)

@@ -9,10 +9,10 @@ from whynet.core.outcome import NotApplicable
 from whynet.models.subject import Subject
 
 INSTRUMENT = Instrument(
-    title="Gauss-Newton matrix of the training loss: largest eigenvalues and trace",
+    title="Gauss-Newton matrix of the training loss: largest eigenvalues, trace by layers",
     unit="loss per squared weight",
     needs=("train-data", "deterministic", "trainable"),
-    cost="80 Gauss-Newton products on at most 2,000 rows, each 2 to 4 gradients",
+    cost="90 Gauss-Newton products on at most 2,000 rows, each 2 to 4 gradients",
     cites=("schraudolph2002", "kuczynski1992", "hutchinson1990"),
     closed_form="quadratic",
     rounds=100,
@@ -31,12 +31,15 @@ def advance(state: spectrum.State) -> spectrum.State:
 
 
 def read(state: spectrum.State) -> Measurement:
-    """Return the ends of the spectrum and the trace."""
-    quantities = spectrum.ends(state)
+    """Return the ends of the spectrum, the trace with those of the layers, and the norm."""
+    quantities = spectrum.ends(state) | spectrum.layers(state)
     quantities["trace"] = Quantity.from_estimate(spectrum.trace(state))
     return Measurement.of(
         quantities,
-        coords={"rank": spectrum.ranks(state)},
+        coords={
+            "rank": spectrum.ranks(state),
+            "parameter": list(state.operator.layout.names),
+        },
         cites=INSTRUMENT.cites,
         notes=state.notes,
         check=state.check,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from whynet.concepts.curvature import spectrum_rounds as spectrum
 from whynet.core.instrument import Instrument
 from whynet.core.measurement import Measurement, Quantity
@@ -12,8 +14,15 @@ INSTRUMENT = Instrument(
     title="Hessian of the training loss: largest and smallest eigenvalues, trace, density",
     unit="loss per squared weight",
     needs=("train-data", "deterministic", "trainable"),
-    cost="650 Hessian products on at most 2,000 rows, each 1 to 3 gradients",
-    cites=("pearlmutter1994", "kuczynski1992", "hutchinson1990", "ubaru2017", "ghorbani2019"),
+    cost="680 Hessian products on at most 2,000 rows, each 1 to 3 gradients",
+    cites=(
+        "pearlmutter1994",
+        "kuczynski1992",
+        "hutchinson1990",
+        "ubaru2017",
+        "ghorbani2019",
+        "kwon2021",
+    ),
     closed_form="quadratic",
     rounds=100,
     draws=True,
@@ -26,13 +35,20 @@ def start(subject: Subject, seed: int) -> spectrum.State | NotApplicable:
 
 
 def advance(state: spectrum.State) -> spectrum.State:
-    """Find the ends once, then add 30 Lanczos quadratures, which carry the trace as well."""
-    return spectrum.with_quadrature(spectrum.with_extremes(state))
+    """Find the ends and adaptive sharpness once, then add 30 quadratures, which carry the trace."""
+    return spectrum.with_quadrature(spectrum.with_adaptive(spectrum.with_extremes(state)))
 
 
 def read(state: spectrum.State) -> Measurement:
-    """Return the ends, the share of negative curvature, the trace and the density."""
-    quantities = spectrum.ends(state)
+    """Return the ends, the shares of negative curvature and gradient, the trace and the density."""
+    assert state.adaptive is not None
+    quantities = spectrum.ends(state) | spectrum.gradient_share(state)
+    quantities["adaptive_sharpness"] = replace(
+        Quantity.from_estimate(state.adaptive),
+        unit="loss",
+        how="largest eigenvalue of D H D, D the magnitudes of the parameters; "
+        + state.adaptive.how,
+    )
     quantities["trace"] = Quantity.from_estimate(spectrum.trace(state))
     if (ratio := _negative_ratio(state)) is not None:
         quantities["negative_ratio"] = ratio

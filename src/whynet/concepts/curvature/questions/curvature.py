@@ -29,6 +29,9 @@ QUESTION = Question(
     order=50,
 )
 
+LAYERS = 12
+"""Parameters whose traces are shown."""
+
 SADDLE = 0.1
 """Negative curvature above this share of the largest eigenvalue means that training can go on."""
 
@@ -42,7 +45,7 @@ def ask(results: Results) -> Panel:
         method="Lanczos with full reorthogonalization for the ends, deflated stochastic Lanczos "
         "quadrature for trace and density; products are checked against float64 differences.",
         figures=_figures(hessian, newton),
-        tables=(_table(hessian, newton),),
+        tables=(_table(hessian, newton), *_layers(newton)),
         assumptions=(
             Assumption("The Hessian product agrees with a float64 central difference", "met"),
             Assumption(
@@ -143,15 +146,32 @@ def _table(hessian: Measurement, newton: Measurement | None) -> Table:
         ("smallest", "smallest eigenvalue"),
         ("negative_ratio", "−smallest over largest"),
         ("trace", "trace"),
+        ("frobenius_norm", "Frobenius norm"),
+        ("adaptive_sharpness", "adaptive sharpness, the same under rescaling of layers"),
         ("gradient_norm", "norm of the gradient"),
+        ("gradient_share", "share of its square in the span of the largest"),
+        ("random_share", "that share of a random direction"),
     )
     rows = []
     for name, words in names:
-        if name in hessian.names:
-            # The Gauss-Newton matrix has no negative eigenvalue: its smallest says nothing.
-            both = newton is not None and name in newton.names and name != "smallest"
-            other = newton.estimate(name) if newton is not None and both else "—"
-            rows.append((words, hessian.estimate(name), other))
+        # The Gauss-Newton matrix has no negative eigenvalue: its smallest says nothing.
+        both = newton is not None and name in newton.names and name != "smallest"
+        other = newton.estimate(name) if newton is not None and both else "—"
+        own = hessian.estimate(name) if name in hessian.names else "—"
+        if own != "—" or other != "—":
+            rows.append((words, own, other))
     return Table(
         ("", "Hessian", "Gauss-Newton"), tuple(rows), "Curvature of the mean loss on training rows."
     )
+
+
+def _layers(newton: Measurement | None) -> tuple[Table, ...]:
+    """Show which parameters hold the trace of the Gauss-Newton matrix, the largest of them."""
+    if newton is None or "layer_trace" not in newton.names:
+        return ()
+    names = [str(name) for name in newton.dataset["parameter"].values]
+    found = [(name, newton.estimate("layer_trace", parameter=name)) for name in names]
+    shown = sorted(found, key=lambda pair: -pair[1].value)[:LAYERS]
+    left = f" The {LAYERS} largest of {len(found)}." if len(found) > LAYERS else ""
+    caption = f"Traces of the blocks of the Gauss-Newton matrix, which add up to its trace.{left}"
+    return (Table(("parameter", "trace"), tuple(shown), caption),)
