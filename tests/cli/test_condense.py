@@ -27,10 +27,12 @@ def test_three_files_are_written_and_stand(
     assert names == ["small.certificate.json", "small.html", "small.safetensors"]
     assert main(["verify", str(written / "small.certificate.json"), "--json"]) == 0
     parts = json.loads(capsys.readouterr().out)
-    assert {part["name"] for part in parts} == {"size", "exact", "errors", "scores", "balls"}
+    names = ["balls", "directions", "errors", "exact", "scores", "size"]
+    assert sorted(part["name"] for part in parts) == names
     page = (written / "small.html").read_text(encoding="utf-8")
     assert "<script" not in page and "://" not in page.replace("http://www.w3.org/", "")
     assert "breast-cancer-mlp" in page and "Proven" in page
+    assert "not condensed: " in page and "of random ones" in page
 
 
 def test_a_number_that_was_changed_is_found(written: Path, tmp_path: Path) -> None:
@@ -88,6 +90,7 @@ def test_above_the_tolerance_nothing_is_written_and_the_curve_is_shown(
         (["--tolerance", "2"], "tolerance"),
         (["--tolerance", "nan"], "--tolerance"),
         (["--units", "0"], "units"),
+        (["--finetune", "-1"], "--finetune"),
         (["--norm", "l7"], "norm"),
         (["--radius", "-1"], "radius"),
         (["--points", "0"], "points"),
@@ -131,3 +134,22 @@ def test_the_factory_s_arguments_are_named(
     certificate = str(out.with_suffix(".certificate.json"))
     assert main(["verify", certificate, "--quiet"]) == 2  # code runs only where it is named
     assert main(["verify", certificate, target, "--quiet"]) == 0
+
+
+def test_training_on_is_asked_for_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "s.safetensors"
+    words = ["condense", "diabetes-mlp", "--out", str(out), "--points", "3", "--tolerance", "0.5"]
+    assert main([*words, "--units", "3", "--finetune", "200"]) == 0
+    said = capsys.readouterr().out
+    assert "Trained on for 200 steps towards the large network's outputs" in said
+    assert "trained on for 200 steps." in out.with_suffix(".html").read_text()
+    record = json.loads(out.with_suffix(".certificate.json").read_text())
+    finetuned = record["finetuned"]
+    assert len(finetuned["after"]) == 3 and finetuned["before"] > 0
+    assert finetuned["sentence"] in " ".join(said.split())
+    taken = finetuned["taken"]
+    largest = finetuned["before"] if taken is None else finetuned["after"][taken]
+    assert record["certificate"]["errors"]["train"]["largest"] == pytest.approx(largest, rel=1e-3)
+    assert main(["verify", str(out.with_suffix(".certificate.json")), "--quiet"]) == 0

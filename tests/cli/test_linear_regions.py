@@ -187,3 +187,27 @@ def test_what_is_curved_is_named(shell: Shell) -> None:
 
 def test_it_stands_in_the_list(shell: Shell) -> None:
     assert re.search(r"^linear-regions\s+the exact cells", shell.good("measure", "--list"), re.M)
+
+
+def test_a_table_beyond_the_memory_is_written_in_pieces(shell: Shell) -> None:
+    words = (*MEASURE, "--through", "0,1,2", "--json")
+    held = json.loads(shell.good(*words, "--out", "held"))
+    # The bound holds a thousand cells, fewer than may be asked for and more than there are.
+    found = json.loads(shell.good(*words, "--out", "pieces", "--memory", "800k"))
+    assert found.pop("interrupted") is False
+    assert found.keys() == held.keys()
+    for name in ("cells", "walls", "linear_regions", "wall_length", "lipschitz_constant"):
+        assert found[name] == pytest.approx(held[name], rel=1e-9)
+    assert sorted(path.name for path in Path("pieces").iterdir()) == sorted(
+        path.name for path in Path("held").iterdir()
+    )
+    # One that holds fewer: a map instead of each cell, and what can be summed up.
+    large = json.loads(shell.good(*words, "--out", "large", "--memory", "2k"))
+    for name in ("cells", "walls", "wall_length", "lipschitz_constant", "largest"):
+        assert large[name] == pytest.approx(held[name], rel=1e-9)
+    assert "linear_regions" not in large
+    assert "A map of where" in Path("large/report.html").read_text(encoding="utf-8")
+    one, two = (zarr.open_group(f"{name}/cells.zarr", mode="r") for name in ("held", "large"))
+    assert np.asarray(one["maps"]).shape == np.asarray(two["maps"]).shape
+    assert shell(*words, "--out", "part", "--memory", "2k", "--max-cells", "4") == 3
+    assert json.loads(Path("part/summary.json").read_text(encoding="utf-8"))["complete"] is False

@@ -6,9 +6,10 @@ import argparse
 from typing import TYPE_CHECKING
 
 from whynet.cli.parser import add_output_options, add_subject_options
+from whynet.core.errors import InputError
 
 if TYPE_CHECKING:
-    from whynet.concepts.condensation.reduction import Condensed
+    from whynet.examination.condensing import Done
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=int,
         help="at most so many units in all layers; refused where that breaks the tolerance",
+    )
+    what.add_argument(
+        "--finetune",
+        metavar="STEPS",
+        type=int,
+        default=0,
+        help="train the smaller network on for so many steps towards the large one's outputs, in "
+        "three orders of the examples, and say what that adds (default: 0)",
     )
     how = parser.add_argument_group("what is certified")
     how.add_argument("--norm", default="linf", metavar="…", help="linf (default) or l2")
@@ -66,6 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     tolerance = number(arguments.tolerance, "--tolerance")
     radius = None if arguments.radius is None else number(arguments.radius, "--radius")
+    if arguments.finetune < 0:
+        raise InputError("--finetune", str(arguments.finetune), "a number of steps of at least 0")
     request = request_from(arguments)
     files = check_files(arguments.out)
     with bars(arguments.quiet or arguments.json) as shown, named_as_options():
@@ -74,6 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
             tolerance=tolerance,
             exact_only=arguments.exact_only,
             units=arguments.units,
+            finetune_steps=arguments.finetune,
             balls=Balls(arguments.norm, radius, arguments.points),
             announce=shown.announce,
             trained=shown.trained,
@@ -81,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     found = done.condensed
     if not arguments.quiet:
-        _print(found, arguments.json)
+        _print(done, arguments.json)
     if not found.reduced:
         say(f"nothing was written: {found.reason}")
         return main.CONDITION
@@ -103,11 +115,13 @@ def run(arguments: argparse.Namespace) -> int:
     return main.DONE
 
 
-def _print(found: Condensed, as_data: bool) -> None:
+def _print(done: Done, as_data: bool) -> None:
     from whynet.cli.output import print_json, print_line, print_table
-    from whynet.examination.condensing import summary_of
+    from whynet.examination.condensing import finetuned_of, summary_of
 
-    summary = summary_of(found)
+    found = done.condensed
+    trained = None if done.finetuned is None else finetuned_of(done.finetuned)
+    summary = {**summary_of(found), "directions": done.directions, "finetuned": trained}
     if as_data:
         print_json(summary)
         return
@@ -136,5 +150,9 @@ def _print(found: Condensed, as_data: bool) -> None:
             for point in found.curve
         ),
     )
+    if done.finetuned is not None:
+        print_line(done.finetuned.sentence())
+    for layer in done.directions:
+        print_line(layer["sentence"])
     for move in found.moves:
         print_line(f"{move.path}: {move.removed} units went ({move.name}), exactly")

@@ -52,7 +52,17 @@ def render_condensation(done: Done, files: Files) -> str:
             lead=marked(_lead(done)),
             figures=[_drawn(figure) for figure in _figures(done)],
             rows=[[powers(cell) for cell in row] for row in _rows(done)],
-            certified=[marked(powers(text)) for text in certified(done.content)],
+            certified=[
+                marked(powers(text))
+                for text in (
+                    *certified(done.content),
+                    *([] if done.finetuned is None else [done.finetuned.sentence()]),
+                    *(visible(layer["sentence"], 400) for layer in done.directions),
+                )
+            ],
+            trained="Nothing was trained."
+            if done.finetuned is None or done.finetuned.taken is None
+            else f"The smaller network was trained on for {done.finetuned.steps:,} steps.",
             layers=found.layers,
             moves=[
                 f"{counted(move.removed, 'unit', 'units')} of {visible(move.path, 80)} went "
@@ -116,12 +126,19 @@ def certified(content: dict[str, Any]) -> list[str]:
     if "not_applicable" in balls:
         return [*said, f"**No bound off the data**: {balls['not_applicable']}"]
     norm = "any pixel or feature" if balls["norm"] == "linf" else "the input, in length,"
+    cells = balls["cells"]
+    exactly = ""
+    if cells.get("balls"):
+        exactly = (
+            f" Cell by cell ({cells['cells']:,} cells in {cells['balls']} balls) it is "
+            f"{'exactly' if cells['complete'] else 'at most'} {balls['certified']:.2g}."
+        )
     loose = " This bound is **loose**: above ten times what the attack reaches." * balls["loose"]
     said.append(
         f"**Proven**: where {norm} moves by at most {balls['radius']:.3g} from one of "
         f"{balls['points']} {'unseen' if balls['split'] == 'test' else 'training'} examples, no "
-        f"output differs by more than {balls['proven']:.2g} of the largest. An attack reaches "
-        f"{balls['attacked']:.2g}; the median over examples of bound over attack is "
+        f"output differs by more than {balls['proven']:.2g} of the largest.{exactly} An attack "
+        f"reaches {balls['attacked']:.2g}; the median over examples of bound over attack is "
         f"{balls['median_ratio']:.2f}.{loose}"
     )
     if "labels" in balls:

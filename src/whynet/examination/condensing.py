@@ -13,7 +13,13 @@ from typing import Any, Final
 
 from torch import nn
 
-from whynet.concepts.condensation.certificate import Balls, Content, certify
+from whynet.concepts.condensation.certificate import (
+    Balls,
+    Content,
+    certify,
+    directions_of,
+)
+from whynet.concepts.condensation.finetuning import Finetuned, finetune
 from whynet.concepts.condensation.reduction import Condensed, condense
 from whynet.core.errors import InputError, StoreError
 from whynet.core.recomputed import Recomputed
@@ -63,8 +69,10 @@ class Done:
         request: hashes filled in.
         content: the certificate's numbers; empty where nothing is to be handed over.
         settings: what they rest on beside the networks: norm, radius, points, seed.
+        directions: of every layer of the large network, whether it is condensed.
         arguments: with which the user's factory builds the smaller network; None where that is
             not known.
+        finetuned: what training on added, where it was asked for.
 
     """
 
@@ -72,7 +80,9 @@ class Done:
     request: Request
     content: Content
     settings: Content
+    directions: list[Content]
     arguments: dict[str, Any] | None = None
+    finetuned: Finetuned | None = None
 
 
 def number(text: str, argument: str) -> float:
@@ -112,6 +122,7 @@ def condense_request(
     tolerance: float,
     exact_only: bool = False,
     units: int | None = None,
+    finetune_steps: int = 0,
     balls: Balls | None = None,
     announce: Announce,
     trained: TrainingProgress | None = None,
@@ -135,6 +146,11 @@ def condense_request(
             units=units,
             progress=progress,
         )
+        finetuned: Finetuned | None = None
+        if finetune_steps and found.reduced:
+            if progress:
+                progress("training on")
+            found, finetuned = finetune(found, finetune_steps)
         content: Content = {}
         if found.reduced and found.chosen.largest <= tolerance:
             if progress:
@@ -142,9 +158,10 @@ def condense_request(
             content = certify(
                 loaded.subject, found.module, found.kept, balls=chosen, seed=request.seed
             )
+        directions = content.get("directions") or directions_of(loaded.subject, request.seed)
     settings: Content = {**dataclasses.asdict(chosen), "seed": request.seed}
     arguments = _arguments(request, found) if content else None
-    return Done(found, loaded.request, content, settings, arguments)
+    return Done(found, loaded.request, content, settings, directions, arguments, finetuned)
 
 
 def _arguments(request: Request, found: Condensed) -> dict[str, Any] | None:
@@ -172,6 +189,12 @@ def summary_of(found: Condensed) -> Content:
     }
 
 
+def finetuned_of(finetuned: Finetuned) -> Content:
+    """Return what training on added, as it goes into JSON."""
+    sentence = finetuned.sentence()
+    return {**dataclasses.asdict(finetuned), "factor": list(finetuned.factor), "sentence": sentence}
+
+
 def save(done: Done, files: Files) -> None:
     """Write weights, certificate and page; each whole or not at all."""
     from whynet.examination.condensation_page import render_condensation
@@ -188,6 +211,8 @@ def save(done: Done, files: Files) -> None:
         "arguments": done.arguments,
         "kept": {path: list(units) for path, units in done.condensed.kept.items()},
         "reduction": summary_of(done.condensed),
+        # What was trained cannot be recomputed from the two networks; all else can.
+        "finetuned": None if done.finetuned is None else finetuned_of(done.finetuned),
         "certificate": done.content,
     }
     _replace(files.certificate, json.dumps(record, indent=1, allow_nan=False) + "\n")

@@ -159,6 +159,22 @@ def record(
     return tuple(gathering.record() for gathering in gathered.values())
 
 
+def input_spectrum(inputs: np.ndarray, layer: Layer) -> np.ndarray:
+    """Return the eigenvalues of the second moment of a layer's inputs.
+
+    With a bias the inputs have a constant 1 beside them; with batch normalization, which takes
+    every mean away, they are centered instead.
+    """
+    rows = inputs.astype(float)
+    if layer.normalized:
+        rows = rows - rows.mean(0)
+    elif layer.has_bias:
+        rows = np.concatenate([rows, np.ones((len(rows), 1))], axis=1)
+    gram = rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows
+    values = np.linalg.eigvalsh(gram / len(rows))
+    return np.asarray(values[values > 1e-12 * max(float(values.max()), 1e-300)])
+
+
 def outputs_without(
     subject: Subject, silenced: Mapping[str, np.ndarray], split: Split
 ) -> Iterator[tuple[Tensor, Tensor]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from scipy import stats
@@ -97,10 +97,7 @@ def random_layers(
     draws: int,
     generator: np.random.Generator,
 ) -> np.ndarray:
-    """Draw layers of independent isotropic Gaussian directions on inputs of a given spectrum.
-
-    In the eigenbasis of the inputs' second moment the functions of such neurons are Gaussian
-    vectors scaled by the roots of its eigenvalues, so the inputs themselves are not needed.
+    """Count directions of layers that `random_cosines` draws.
 
     Args:
         spectrum: eigenvalues above zero.
@@ -113,11 +110,40 @@ def random_layers(
         `[draws, tolerances + 1]`: distinct directions at each tolerance, effective rank.
 
     """
-    root = np.sqrt(spectrum)[:, None]
     rows = []
-    for _ in range(draws):
-        vectors = root * generator.standard_normal((len(spectrum), width))
-        cosines = normalized(vectors.T @ vectors)
+    for cosines in random_cosines(spectrum, width, draws, generator):
         labels = clusters(cosines, tolerances)
         rows.append([*map(distinct, labels), effective_rank(cosines)])
     return np.asarray(rows)
+
+
+def random_cosines(
+    spectrum: np.ndarray, width: int, draws: int, generator: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """Draw layers of independent isotropic Gaussian directions on inputs of a given spectrum.
+
+    In the eigenbasis of the inputs' second moment the functions of such neurons are Gaussian
+    vectors scaled by the roots of its eigenvalues, so the inputs themselves are not needed.
+
+    Yields:
+        `[width, width]`, cosines of one layer.
+
+    """
+    root = np.sqrt(spectrum)[:, None]
+    for _ in range(draws):
+        vectors = root * generator.standard_normal((len(spectrum), width))
+        yield normalized(vectors.T @ vectors)
+
+
+def groups_holding(labels: np.ndarray, amounts: np.ndarray, share: float) -> int:
+    """Count the largest groups that together hold a share of a total.
+
+    Args:
+        labels: `[units]`, the group of each unit, from 1.
+        amounts: `[units]`, at least 0; what each unit adds to its group.
+        share: of the sum, from 0 to 1.
+
+    """
+    sizes = np.sort(np.bincount(labels, amounts))[::-1].cumsum()
+    # Round-off of the sums never asks for one group more.
+    return int(np.searchsorted(sizes, share * sizes[-1] * (1 - 1e-12))) + 1

@@ -159,6 +159,10 @@ class _State:
         mine = slice(unit * self.size, (unit + 1) * self.size)
         rows = self.inverse[mine] - self.waiting[:, mine].T @ self.waiting
         values, vectors = np.linalg.eigh((rows[:, mine] + rows[:, mine].T) / 2)
+        if values.min() < 0.5 / self.size and len(self.waiting):
+            self._start(self.alive)
+            self.remove(place)
+            return
         # The inverse of a matrix of unit diagonal: what is below one half is round-off.
         root = np.sqrt(np.maximum(values, 0.5 / self.size))
         half = (vectors / root).T @ rows

@@ -94,8 +94,8 @@ class Recorder:
             that comes too early waits (or is left out, with `every`). None for no bound. The
             first and the last step are always measured. Ignored where `steps` are given.
         rows: training rows that everything is measured on, drawn once.
-        quantities: what to measure, of `loss`, `norms`, `noise`, `sharpness`, `kernel`, `rank`,
-            `pieces`.
+        quantities: what to measure, of `loss`, `norms`, `noise`, `sharpness`, `trace`, `kernel`,
+            `rank`, `pieces`.
         batch_size: rows of a training step, to hold the noise scale against.
         output: which entry of a dict or tuple output is examined.
         dtype: precision to measure in; that of the network by default.
@@ -106,7 +106,7 @@ class Recorder:
     A scalar in the mapping beside `loss`, `optimizer` and `batch_size` is recorded as it is.
 
     Cost of a step that is measured: about 75 gradients of the rows for the sharpness (twice that
-    for Adam), 3 for the rest, and one copy of the network.
+    for Adam), 60 for the trace, 3 for the rest, and one copy of the network.
 
     Raises:
         InputError: network, data and loss do not fit, or an argument is out of its range.
@@ -266,7 +266,7 @@ class Recorder:
 
     def _now(self, subject: Subject) -> Now:
         objective = training_objective_from(subject)
-        look = "sharpness" in self._wanted and isinstance(self._plan, NotApplicable)
+        look = {"sharpness", "trace"} & {*self._wanted} and isinstance(self._plan, NotApplicable)
         if look and self._tries < TRIES:
             self._tries += 1
             self._plan = choose_plan(objective, self._fixed.seed)

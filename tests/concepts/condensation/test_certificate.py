@@ -13,6 +13,7 @@ from torch import nn
 from whynet import InputError, Subject, condense
 from whynet.concepts.condensation.certificate import Balls, certify
 from whynet.concepts.condensation.difference import attacked, difference_bounds
+from whynet.concepts.condensation.exact_difference import ExactMaximum, exact_maximum
 
 
 def labelled(module: nn.Module, inputs: torch.Tensor) -> Subject:
@@ -27,8 +28,10 @@ def plain() -> tuple[Subject, nn.Module, dict[str, tuple[int, ...]]]:
     module = nn.Sequential(nn.Linear(2, 24), nn.ReLU(), nn.Linear(24, 3)).double()
     inputs = torch.randn(60, 2, dtype=torch.float64)
     subject = labelled(module, inputs)
-    found = condense(subject, tolerance=0.1)
-    assert found.reduced
+    with pytest.MonkeyPatch.context() as patch:  # units that stay are those of the large network
+        patch.setattr("whynet.concepts.condensation.direction_fit.MOST_PARAMETERS", 0)
+        found = condense(subject, tolerance=0.1)
+    assert found.reduced and not found.chosen.turned
     return subject, found.module, found.kept
 
 
@@ -50,14 +53,17 @@ def test_exact_moves_are_recognized_and_equal_far_off_the_data() -> None:
 
 def test_numbers_of_an_approximate_network(plain: tuple) -> None:
     subject, module, kept = plain
-    content = certify(subject, module, kept, balls=Balls("l2", 0.05, 40), seed=3)
+    content = certify(subject, module, kept, balls=Balls("linf", 0.05, 40), seed=3)
     assert not content["exact"]["holds"]
     before = subject.outputs("train")[0]
     balls = content["balls"]
     assert content["errors"]["train"]["largest"] <= 0.1
     assert balls["radius"] == 0.05 and balls["points"] == 40
-    # What is proven lies above what an attack reaches, and here close to it.
-    assert balls["attacked"] <= balls["proven"] * (1 + 1e-9) < 1.5 * balls["attacked"]
+    # What is certified by cells lies above what an attack reaches, and here close to it.
+    assert balls["attacked"] <= balls["certified"] * (1 + 1e-9) < 1.1 * balls["attacked"]
+    assert balls["certified"] == pytest.approx(balls["cells"]["largest"], rel=1e-9)
+    assert balls["certified"] <= balls["proven"] * (1 + 1e-9)
+    assert balls["cells"]["complete"] and balls["cells"]["balls"] < 40
     assert not balls["loose"]
     assert 0 <= balls["labels"]["least_radius"] <= balls["labels"]["median_radius"]
     assert len(before) == content["errors"]["train"]["examples"] == 60
@@ -78,13 +84,40 @@ def test_bounds_hold_against_the_exact_maximum_over_a_fine_grid(plain: tuple) ->
     reached = attacked(subject, smaller, found.centers, radius, "linf", 0)
     assert (found.highest >= gap - 1e-12).all()
     assert (reached <= found.highest + 1e-12).all()
-    assert (reached >= 0.9 * gap).mean() > 0.9  # the attack finds what the grid finds
+    assert (reached >= 0.9 * gap).mean() > 0.8  # the attack finds what the grid finds
+    exact = exact_maximum(subject, smaller, found.centers[:5], radius, "linf", np.full(5, 9.0))
+    assert isinstance(exact, ExactMaximum) and exact.complete
+    assert (exact.values >= gap[:5] - 1e-12).all()
+    assert (exact.values <= found.highest[:5] + 1e-12).all()
+    assert (exact.values <= 1.02 * gap[:5]).all()  # a step of the grid is 1/40 of the radius
     assert np.median(found.highest / gap) < 1.6
     # Inside a certified radius no label of either network differs from that of the center.
     inside = grid.abs().amax(1)[None] <= torch.as_tensor(found.label_radii)[:, None]
     same = (labels == at_center[:, None]) & (others == at_center[:, None])
     assert bool(same[inside].all())
     assert bool(inside.any(1).double().mean() > 0.8)
+
+
+def test_cells_stop_where_no_other_ball_can_be_higher(
+    plain: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject, module, kept = plain
+    smaller, examples = subject.alone(module), subject.examples("test")
+    found = difference_bounds(subject, smaller, kept, examples, 0.1, "linf")
+    every = np.array(
+        [
+            exact_maximum(subject, smaller, c[None], 0.1, "linf", np.ones(1)).values[0]
+            for c in found.centers[:20]
+        ]
+    )
+    few = exact_maximum(subject, smaller, found.centers[:20], 0.1, "linf", found.highest[:20])
+    assert few.complete and np.isnan(few.values).any()
+    assert np.nanmax(few.values) == pytest.approx(every.max(), rel=1e-9)
+    monkeypatch.setattr("whynet.concepts.condensation.exact_difference.MOST_CELLS", 30)
+    cut = exact_maximum(subject, smaller, found.centers[:20], 0.1, "linf", np.full(20, 9.0))
+    assert not cut.complete
+    refused = exact_maximum(subject, smaller, found.centers, 0.1, "l2", found.highest)
+    assert "linf balls only" in refused.reason
 
 
 def test_a_false_map_of_channels_loosens_bounds_and_never_breaks_them(plain: tuple) -> None:

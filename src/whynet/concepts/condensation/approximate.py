@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from whynet.concepts.condensation.direction_fit import can_be_fitted, fit_directions
 from whynet.concepts.condensation.homogeneous_units import homogeneous_units, write_rows
 from whynet.concepts.condensation.refitting import (
     Batches,
@@ -55,6 +56,15 @@ class Task:
         """Return the groups of channels of a network of this form."""
         return channel_groups(module, lambda: self.run(module, self.example))
 
+    def around(self) -> Iterator[Tensor]:
+        """Yield every batch of data, and as many points between two of its inputs, seeded."""
+        generator = torch.Generator().manual_seed(0)
+        for inputs in self.batches():
+            order = torch.randperm(len(inputs), generator=generator)
+            share = torch.rand(len(inputs), generator=generator, dtype=torch.float64)
+            share = share.reshape(-1, *[1] * (inputs.ndim - 1)).to(inputs)
+            yield torch.cat([inputs, share * inputs + (1 - share) * inputs[order]])
+
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
@@ -68,6 +78,8 @@ class Prepared:
             exact moves are made, for the reason in `left`.
         left: index of a group to why it is left alone, a clause.
         similar: index of a group to the cosines of its units' activations, `[width, width]`.
+        around: what layers return on the data and between them; None where no group's incoming
+            weights can be fitted.
 
     """
 
@@ -77,6 +89,7 @@ class Prepared:
     eliminations: Mapping[int, Elimination]
     left: Mapping[int, str]
     similar: Mapping[int, Tensor]
+    around: Original | None
 
 
 def prepare(task: Task) -> Prepared:
@@ -115,7 +128,11 @@ def prepare(task: Task) -> Prepared:
             readings.append(Reading(second, weight.numpy(), square, _units(reader, second)))
         made[index] = eliminate(readings, group.width)
         similar[index] = _cosines(moments[group.readers[0].weight], readings[0], group.width)
-    return Prepared(task, original, groups, made, left, similar)
+    around = None
+    real = isinstance(task.example, Tensor) and task.example.is_floating_point()
+    if real and any(can_be_fitted(groups[index]) for index in made):
+        around = record(task.module, names, task.around, task.run)
+    return Prepared(task, original, groups, made, left, similar, around)
 
 
 def _cosines(moments: Moments, reading: Reading, width: int) -> Tensor:
@@ -138,6 +155,7 @@ def assemble(
     kept: Mapping[int, np.ndarray],
     *,
     merge: float | None = None,
+    turn: bool = False,
     fit: bool = True,
 ) -> nn.Module:
     """Return a network in which groups keep some units and every reader is refitted.
@@ -148,6 +166,8 @@ def assemble(
         merge: a cosine: a unit that stays takes on the mean direction of the units that are most
             similar to it and above this cosine (homogeneous activations), weighted by what they
             contribute; None: it stays as it is.
+        turn: whether the incoming weights of units that stay are fitted as well, see
+            `fit_directions`.
         fit: whether readers are refitted; otherwise they read what is left as it is.
 
     Cost: one pass over the data for each reader of a group that lost units.
@@ -174,6 +194,11 @@ def assemble(
         order = [layer for group in task.groups(module) for layer in group.readers]
         layers = [layer for layer in _in_call_order(prepared, order) if layer.weight in touched]
         refit(module, layers, prepared.original, task.batches, task.run, outputs)
+    if turn and prepared.around is not None:
+        groups = task.groups(module)
+        for group in (groups[index] for index in changed):
+            if can_be_fitted(group):
+                fit_directions(module, group, prepared.around, task.around, task.run, outputs)
     return module
 
 
@@ -225,14 +250,20 @@ def _in_call_order(prepared: Prepared, layers: Sequence[Layer]) -> list[Layer]:
     return sorted(layers, key=lambda layer: calls.get(layer.weight, len(names)))
 
 
-def relative_error(prepared: Prepared, module: nn.Module) -> tuple[float, float]:
+def relative_error(
+    prepared: Prepared, module: nn.Module, *, around: bool = False
+) -> tuple[float, float]:
     """Return the largest and the root mean square difference of outputs on the data.
 
-    Relative to the largest and the root mean square output of the network before.
+    Relative to the largest and the root mean square output of the network before. With `around`,
+    points between the data count as well.
     """
     worst = square = size = total = 0.0
+    points, held = prepared.task.batches, prepared.original
+    if around and prepared.around is not None:
+        points, held = prepared.task.around, prepared.around
     with torch.no_grad():
-        for before, inputs in zip(prepared.original.outputs, prepared.task.batches(), strict=True):
+        for before, inputs in zip(held.outputs, points(), strict=True):
             gap = prepared.task.run(module, inputs) - before
             worst, size = max(worst, float(gap.abs().max())), max(size, float(before.abs().max()))
             square += float(gap.square().sum())

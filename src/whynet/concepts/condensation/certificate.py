@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 import time
@@ -14,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from whynet.concepts.condensation.difference import attacked, difference_bounds
+from whynet.concepts.condensation.exact_difference import ExactMaximum, exact_maximum
+from whynet.concepts.condensation.layer_directions import layer_directions, sentence
 from whynet.concepts.condensation.reduction import condense
 from whynet.core.errors import InputError
 from whynet.core.outcome import NotApplicable
@@ -88,11 +91,12 @@ def certify(
         seed: of the points and of the attack.
 
     Returns:
-        Numbers that go into JSON as they are: `size`, `exact` (whether exact moves alone give the
-        smaller network, so that the functions are equal up to round-off for all inputs, and the
-        largest relative difference on data and far off them), `errors` and `scores` of each
-        split, `balls` (proven bound and attack), `labels` (radii in which no label changes),
-        `time`.
+        Numbers that go into JSON as they are: `size`, `directions` (how few hold what the units of
+        each layer of the large network contribute, beside random ones), `exact` (whether exact
+        moves alone give the smaller network, so that the functions are equal up to round-off for
+        all inputs, and the largest relative difference on data and far off them), `errors` and
+        `scores` of each split, `balls` (proven bound, exact value by cells, attack), `labels`
+        (radii in which no label changes), `time`.
 
     Raises:
         InputError: the networks do not belong together.
@@ -105,6 +109,7 @@ def certify(
     with preserved():
         content: Content = {
             "size": _sizes(subject, smaller),
+            "directions": directions_of(subject, seed),
             "exact": _exactness(subject, smaller, seed),
             "errors": {split: _errors(subject, smaller, split) for split in _splits(subject)},
             "scores": {split: _scores(subject, smaller, split) for split in _splits(subject)},
@@ -113,6 +118,19 @@ def certify(
         content["balls"] = _balls(subject, smaller, kept, chosen, seed, exact)
         content["time"] = _times(subject, smaller)
     return content
+
+
+def directions_of(subject: Subject, seed: int) -> list[Content]:
+    """Say of every layer whether it is condensed, as it goes into JSON."""
+    return [
+        {
+            **dataclasses.asdict(layer),
+            "random": None if layer.random is None else list(layer.random),
+            "condensed": layer.condensed,
+            "sentence": sentence(layer),
+        }
+        for layer in layer_directions(subject, seed)
+    ]
 
 
 def _splits(subject: Subject) -> list[Split]:
@@ -218,6 +236,12 @@ def _balls(
     if isinstance(found, NotApplicable):
         return {"not_applicable": found.reason}
     reached = attacked(subject, smaller, found.centers, radius, balls.norm, seed)
+    cells = exact_maximum(subject, smaller, found.centers, radius, balls.norm, found.highest)
+    certified = found.highest
+    if isinstance(cells, ExactMaximum):
+        # Round-off of vertices never brings an exact value below what was reached.
+        exact_or_bound = np.where(np.isnan(cells.values), found.highest, cells.values)
+        certified = np.maximum(exact_or_bound, np.minimum(reached, found.highest))
     ratio = found.highest / np.maximum(reached, 1e-300)
     typical = float(np.median(ratio[reached > 0])) if (reached > 0).any() else 1.0
     content: Content = {
@@ -227,9 +251,11 @@ def _balls(
         "points": len(reached),
         "scale": found.scale,
         "proven": float(found.highest.max() / found.scale),
+        "certified": float(certified.max() / found.scale),
         "attacked": float(reached.max() / found.scale),
         "median_ratio": typical,
-        "loose": bool(found.highest.max() > LOOSE * reached.max()),
+        "loose": bool(certified.max() > LOOSE * reached.max()),
+        "cells": _cells(cells, found.scale),
     }
     if found.label_radii is not None:
         radii = found.label_radii
@@ -240,6 +266,18 @@ def _balls(
             "same_within_radius": float((radii >= radius).mean()),
         }
     return content
+
+
+def _cells(cells: ExactMaximum | NotApplicable, scale: float) -> Content:
+    if isinstance(cells, NotApplicable):
+        return {"not_applicable": cells.reason}
+    known = cells.values[~np.isnan(cells.values)]
+    return {
+        "balls": len(known),
+        "cells": cells.cells,
+        "largest": float(known.max() / scale) if len(known) else None,
+        "complete": cells.complete,
+    }
 
 
 def _usual_radius(subject: Subject, norm: Norm) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -21,11 +21,10 @@ from whynet.concepts.condensation.approximate import (
 )
 from whynet.concepts.condensation.exact_reduction import reduce_exactly
 from whynet.concepts.condensation.homogeneous_units import homogeneous_units
-from whynet.concepts.condensation.workplace import ROUND_OFF, Move, Workplace
+from whynet.concepts.condensation.workplace import ROUND_OFF, Move, Workplace, called
 from whynet.core.errors import InputError
 from whynet.models.channel_nodes import Group
 from whynet.models.features import bounded
-from whynet.models.network_checks import select_output
 from whynet.models.preservation import preserved
 from whynet.models.subject import Subject
 
@@ -51,6 +50,8 @@ class Point:
         largest: largest difference of an output on the training data over the largest output.
         root_mean_square: the same of root mean squares.
         merge: how the units that stay carry on, see `assemble`.
+        turned: whether their incoming weights were fitted to the large network's function, on the
+            data and between them; errors are then the larger of both.
 
     """
 
@@ -59,6 +60,7 @@ class Point:
     largest: float
     root_mean_square: float
     merge: float | None
+    turned: bool = False
 
 
 @dataclass(frozen=True)
@@ -199,10 +201,7 @@ def _opened(subject: Subject) -> tuple[Workplace, Task]:
             yield inputs
 
     def run(network: nn.Module, inputs: Any) -> Tensor:
-        if isinstance(inputs, dict):
-            return select_output(network(**inputs), subject.output)
-        given = inputs if isinstance(inputs, tuple) else (inputs,)
-        return select_output(network(*given), subject.output)
+        return called(network, inputs, subject.output)
 
     example, _ = data.take(range(min(2, data.count)), device=wide.device, dtype=wide.dtype)
     kept_in = min(
@@ -230,6 +229,7 @@ class _Search:
         self.first = self._point(task.module, 0.0, 0.0, None)
         self.tried: list[tuple[Point, float]] = []
         groups = [] if prepared is None else [prepared.groups[i] for i in prepared.eliminations]
+        self.turnable = prepared is not None and prepared.around is not None
         self.mergeable = any(homogeneous_units(task.module, g, maxima=True) for g in groups)
 
     def left(self, path: str) -> str | None:
@@ -276,11 +276,14 @@ class _Search:
     def _best(self, tolerance: float) -> tuple[Point, nn.Module]:
         fitting = [(p, level) for p, level in self.tried if p.largest <= tolerance]
         point, level = min(
-            fitting, key=lambda e: (e[0].parameters, e[0].largest), default=(None, 0)
+            fitting,
+            # Units that were turned are bounded less tightly: they must be fewer.
+            key=lambda e: (e[0].parameters, e[0].turned, e[0].largest),
+            default=(None, 0),
         )
         if point is None or point.parameters >= self.first.parameters:
             return self.first, self.task.module
-        return point, self._network(level, point.merge)
+        return point, self._network(level, point)
 
     def _with_units(self, units: int) -> tuple[Point, nn.Module]:
         level = self.tolerance or min(CURVE)
@@ -291,7 +294,7 @@ class _Search:
             found = [p for p in self._try(level) if sum(p.widths[i] for i in free) <= units]
             if found:
                 point = min(found, key=lambda p: p.largest)
-                return point, self._network(level, point.merge)
+                return point, self._network(level, point)
             level *= 1.15
 
     def _try(self, level: float) -> list[Point]:
@@ -302,6 +305,10 @@ class _Search:
         for merge in MERGES if self.mergeable else (None,):
             module = assemble(self.prepared, kept, merge=merge)
             points.append(self._point(module, *relative_error(self.prepared, module), merge))
+            if self.turnable:
+                module = assemble(self.prepared, kept, merge=merge, turn=True)
+                errors = relative_error(self.prepared, module, around=True)
+                points.append(replace(self._point(module, *errors, merge), turned=True))
         self.tried += [(point, level) for point in points]
         return points
 
@@ -309,9 +316,10 @@ class _Search:
         assert self.prepared is not None
         return kept_at(self.prepared, level**2 * self.scale)
 
-    def _network(self, level: float, merge: float | None) -> nn.Module:
+    def _network(self, level: float, point: Point) -> nn.Module:
         assert self.prepared is not None
-        return assemble(self.prepared, self._kept(level), merge=merge)
+        kept = self._kept(level)
+        return assemble(self.prepared, kept, merge=point.merge, turn=point.turned)
 
     def _point(
         self, module: nn.Module, largest: float, square: float, merge: float | None

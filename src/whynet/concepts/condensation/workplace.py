@@ -12,10 +12,19 @@ from torch import Tensor, nn
 from whynet.models.channel_flow import channel_groups, reads_of
 from whynet.models.channel_nodes import Group, Layer, Node
 from whynet.models.channel_values import Channels, Evaluation
+from whynet.models.network_checks import select_output
 from whynet.models.resizing import columns_of, cut, held_state, set_tensor
 
 ROUND_OFF: Final = {torch.float64: 2.0**-44, torch.float32: 2.0**-18}
 """Relative difference of weights that counts as round-off, by the precision they are kept in."""
+
+
+def called(network: nn.Module, inputs: Any, output: str | int | None) -> Tensor:
+    """Call a network on a batch as data hold it, and return the entry of its output meant."""
+    if isinstance(inputs, dict):
+        return select_output(network(**inputs), output)
+    given = inputs if isinstance(inputs, tuple) else (inputs,)
+    return select_output(network(*given), output)
 
 
 @dataclass(frozen=True)

@@ -72,9 +72,31 @@ def tessellation(
     _marks(axes, regions, labels)
 
 
-def shape_of(regions: PlaneRegions, width: float = 5.4) -> float:
+def density(figure: Figure, polygon: np.ndarray, counts: np.ndarray) -> None:
+    """Draw how many cells stand where, for polygons of more cells than can be drawn.
+
+    Args:
+        figure: empty figure.
+        polygon: [P, 2].
+        counts: [columns, rows], of tiles of the bounding rectangle.
+
+    """
+    axes = figure.subplots()
+    low, high = polygon.min(0), polygon.max(0)
+    shown = np.ma.masked_equal(counts.T, 0)
+    drawn = axes.imshow(
+        shown, extent=(low[0], high[0], low[1], high[1]), origin="lower", cmap="cividis",
+        norm=LogNorm(1, max(2, int(counts.max()))), interpolation="nearest",
+    )  # fmt: skip
+    frame(axes, polygon, bare=False)
+    bar = figure.colorbar(drawn, ax=axes, shrink=0.7, pad=0.02, aspect=28)
+    bar.outline.set_visible(False)
+    bar.set_label("cells with their middle in a tile")
+
+
+def shape_of(polygon: np.ndarray, width: float = 5.4) -> float:
     """Return the height in inches at which a polygon fills a figure of a width."""
-    across, up = np.ptp(regions.plane.polygon, axis=0)
+    across, up = np.ptp(polygon, axis=0)
     return float(np.clip(width * up / across + 0.15, 2.2, 7.2))
 
 

@@ -53,6 +53,7 @@ ROWS = {
     "noise_scale": "noise scale (examples)",
     "sharpness": "sharpness",
     "sharpness_over_limit": "sharpness over its limit",
+    "trace": "trace of the Hessian",
     "kernel_shape_drift": "kernel: 1 − CKA to the start",
     "kernel_trace_ratio": "kernel: trace over the start's",
     "feature_rank": "effective rank of the last features",

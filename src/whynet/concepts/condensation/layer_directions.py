@@ -1,0 +1,155 @@
+"""Whether a layer is condensed: how few directions hold what its units contribute.
+
+A unit contributes the root mean square of what leaves its activation times the length of its
+outgoing weights, so that a factor moved between the two changes nothing. Units are alike where
+what enters their activations has a cosine near 1 on the data. The number of groups that hold
+nearly all contributions (the effective neurons of Luo et al. 2021, arXiv:2007.07497) stands beside
+the same number for random directions with the same contributions on the same inputs, and for the
+layer before training where that is known: in few dimensions random directions are alike too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+
+from whynet.concepts.condensation.workplace import called, outgoing_of
+from whynet.core.seeds import seed_from
+from whynet.models.channel_flow import channel_groups
+from whynet.models.neuron_moments import Record, find_layers, input_spectrum, record
+from whynet.models.subject import Subject
+from whynet.numerics.directions import clusters, groups_holding, normalized, random_cosines
+
+TOLERANCE: Final = 0.95
+"""Cosine above which all pairs of a group are."""
+
+SHARE: Final = 0.99
+"""Of the contributions of a layer that the counted groups hold."""
+
+DRAWS: Final = 40
+"""Random layers: a 41st lies between their extremes with probability 39/41."""
+
+CLEARLY_FEWER: Final = 0.75
+"""Of the fewest that random layers and the layer before training have: below it is condensed."""
+
+
+@dataclass(frozen=True)
+class LayerDirections:
+    """How few directions hold what the units of one layer contribute.
+
+    Attributes:
+        path: the layer (foreign text).
+        width: its units.
+        compared: those of them that are compared, and contribute anything.
+        directions: groups of units alike that hold 99 % of the contributions.
+        random: the same of 40 random layers, fewest and most; None where what the layer reads is
+            not known.
+        initial: the same before training; None where that is not known.
+
+    """
+
+    path: str
+    width: int
+    compared: int
+    directions: int
+    random: tuple[int, int] | None
+    initial: int | None
+
+    @property
+    def condensed(self) -> bool | None:
+        """Whether it is clearly fewer than every reference; None where there is none."""
+        references = [] if self.random is None else [self.random[0]]
+        references += [] if self.initial is None else [self.initial]
+        if not references:
+            return None
+        return self.directions < CLEARLY_FEWER * min(references)
+
+
+def layer_directions(subject: Subject, seed: int = 0) -> tuple[LayerDirections, ...]:
+    """Count the directions of every hidden layer, on the training data.
+
+    Args:
+        subject: network and training data, in any precision; never changed.
+        seed: of the random layers, and of the units compared where there are more than 512.
+
+    Returns:
+        One entry for each layer whose output reaches an activation, in the order of the network.
+
+    Cost: two passes over at most 10,000 examples, one more before training, and 41 times a
+    complete linkage of at most 512 units a layer.
+
+    """
+    now = _counted(subject, seed)
+    before = {} if subject.initial is None else _counted(subject.initial, seed)
+    found = []
+    for path, (rec, amounts, count) in now.items():
+        there = amounts > 0
+        random = None if rec.inputs is None else _random(rec, amounts[there], seed)
+        initial = before[path][2] if path in before else None
+        compared = int(there.sum())
+        found.append(LayerDirections(path, rec.layer.width, compared, count, random, initial))
+    return tuple(found)
+
+
+def _counted(subject: Subject, seed: int) -> dict[str, tuple[Record, np.ndarray, int]]:
+    """Return, for every layer with any activity, its record, contributions and directions."""
+    layers = find_layers(subject)
+    lengths = _outgoing_lengths(subject)
+    found = {}
+    for rec in record(subject, layers, "train", seed):
+        amounts = np.sqrt(np.diag(rec.activity_second))
+        if rec.layer.path in lengths:
+            amounts = amounts * lengths[rec.layer.path][rec.units]
+        there = amounts > 0
+        if there.any():
+            cosines = normalized(rec.second[np.ix_(there, there)])
+            count = groups_holding(clusters(cosines, (TOLERANCE,))[0], amounts[there], SHARE)
+            found[rec.layer.path] = (rec, amounts, count)
+    return found
+
+
+def _outgoing_lengths(subject: Subject) -> dict[str, np.ndarray]:
+    """Return the length of every unit's outgoing weights, of layers whose readers are known."""
+    examples = subject.examples("train")
+    rows = range(min(2, examples.count))
+    inputs, _ = examples.take(rows, device=subject.device, dtype=subject.dtype)
+    module = subject.module
+    groups = channel_groups(module, lambda: called(module, inputs, subject.output))
+    found = {}
+    for group in groups:
+        if group.refusal is None and len({layer.path for layer in group.producers}) == 1:
+            parts = [outgoing_of(module, r, group.width).flatten(1) for r in group.readers]
+            found[group.path] = torch.cat(parts, 1).double().norm(dim=1).cpu().numpy()
+    return found
+
+
+def _random(rec: Record, amounts: np.ndarray, seed: int) -> tuple[int, int]:
+    """Count the directions of random layers with the same contributions."""
+    assert rec.inputs is not None
+    generator = np.random.default_rng(seed_from("layer-directions", rec.layer.path, seed))
+    spectrum = input_spectrum(rec.inputs, rec.layer)
+    counts = [
+        groups_holding(clusters(cosines, (TOLERANCE,))[0], amounts, SHARE)
+        for cosines in random_cosines(spectrum, len(amounts), DRAWS, generator)
+    ]
+    return min(counts), max(counts)
+
+
+def sentence(layer: LayerDirections) -> str:
+    """Say in one sentence whether a layer is condensed, and beside what."""
+    counted = (
+        f"{layer.directions} of {layer.compared} directions hold {100 * SHARE:.0f} % of what its "
+        "units contribute"
+    )
+    references = []
+    if layer.random is not None:
+        fewest, most = layer.random
+        references.append(f"of random ones {fewest} to {most} do")
+    if layer.initial is not None:
+        references.append(f"before training {layer.initial} did")
+    beside = ", ".join(references) or "no reference is known"
+    verdict = {True: "is condensed", False: "is not condensed", None: "is not judged"}
+    return f"`{layer.path}` {verdict[layer.condensed]}: {counted}; {beside}."
