@@ -8,7 +8,8 @@ from tests.cases import CASES
 from torch import nn
 
 from whynet.core.errors import InputError
-from whynet.models.memory import PASSES, affordable_batch, bytes_per_row
+from whynet.models import memory
+from whynet.models.memory import PASSES, affordable_batch, bytes_per_row, usual_batch
 from whynet.models.preservation import fingerprint
 from whynet.models.subject import Subject
 
@@ -42,6 +43,16 @@ def test_a_row_more_needs_the_bytes_of_a_row() -> None:
     start = affordable_batch(subject, 2**20)
     assert affordable_batch(subject, 2**20 + row) == start + 1
     assert affordable_batch(subject, 2**20 - row) == start - 1
+
+
+def test_the_usual_batch_is_the_subjects_own_or_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = wide()
+    assert usual_batch(subject) == 512
+    bound = 100 * PASSES * bytes_per_row(subject)
+    monkeypatch.setattr(memory, "USUAL", bound)
+    assert 80 <= usual_batch(subject) == affordable_batch(subject, bound) < 100
+    monkeypatch.setattr(memory, "USUAL", 1)
+    assert usual_batch(subject) == 1
 
 
 def test_the_weights_of_every_pass_are_counted() -> None:

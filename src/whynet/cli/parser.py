@@ -85,7 +85,7 @@ def add_subject_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=int,
         default=absent,
-        help="rows in memory at a time (default: 512)",
+        help="rows in memory at a time (default: 512, fewer where they take over 3 GiB)",
     )
     how.add_argument(
         "--threads",

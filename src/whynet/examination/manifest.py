@@ -20,6 +20,9 @@ from whynet.core.errors import InputError, StoreError
 SCHEMA_VERSION = "1.0"
 """Of the manifest and of `summary.json`: a newer major number is refused, an older minor read."""
 
+BATCH_SIZE = 512
+"""Rows in memory at a time where nothing is asked for and they fit."""
+
 MOST_BYTES = 2**20
 """Of a configuration: it may come from anyone."""
 
@@ -67,7 +70,7 @@ class Request:
     trajectory: str | None = None
     device: str = "cpu"
     dtype: str | None = None
-    batch_size: int = 512
+    batch_size: int = BATCH_SIZE
     memory: str | None = None
     threads: int | None = None
     seed: int = 0

@@ -15,7 +15,7 @@ from torch import nn
 
 from whynet.core.budget import parse_bytes
 from whynet.core.errors import InputError
-from whynet.examination.manifest import Request, option
+from whynet.examination.manifest import BATCH_SIZE, Request, option
 from whynet.models.data.load import load_data
 from whynet.models.joint_checks import check_outputs
 from whynet.models.load.model import load_model
@@ -23,7 +23,7 @@ from whynet.models.load.reference import is_code
 from whynet.models.load.training import load_trainer
 from whynet.models.load.weights import load_weights
 from whynet.models.losses import load_loss
-from whynet.models.memory import affordable_batch
+from whynet.models.memory import affordable_batch, usual_batch
 from whynet.models.preservation import preserved
 from whynet.models.subject import Split, Subject
 from whynet.models.threads import advised_threads, threads
@@ -86,11 +86,10 @@ def load_subject(
         )
     except InputError as error:
         raise InputError(_as_option(error.argument), error.found, error.wanted) from error
-    if request.memory is not None:
-        rows = affordable_batch(subject, parse_bytes(request.memory))
-        if rows < subject.batch_size:
-            subject = subject.replaced(subject.module, batch_size=rows)
-            request = replace(request, batch_size=rows)
+    rows = _batch(subject, request)
+    if rows < subject.batch_size:
+        subject = subject.replaced(subject.module, batch_size=rows)
+        request = replace(request, batch_size=rows)
     for split in ("train", "test"):
         data = getattr(subject, split)
         if data is not None:
@@ -106,6 +105,13 @@ def load_subject(
     loaded = Loaded(subject, replace(request, sha256={**request.sha256, **hashes}))
     _check_outputs(loaded)
     return loaded
+
+
+def _batch(subject: Subject, request: Request) -> int:
+    """Return rows in memory at a time: what is asked for, or what fits where nothing is."""
+    if request.memory is not None:
+        return affordable_batch(subject, parse_bytes(request.memory))
+    return usual_batch(subject) if request.batch_size == BATCH_SIZE else request.batch_size
 
 
 def _check_outputs(loaded: Loaded) -> None:

@@ -38,6 +38,24 @@ def bytes_per_row(subject: Subject) -> int:
     return max(1, total // max(1, _rows(inputs)))
 
 
+USUAL = 3 * 2**30
+"""Bytes that products on a batch may take where the caller names neither memory nor batch size."""
+
+
+def usual_batch(subject: Subject) -> int:
+    """Return the subject's batch size, or the rows whose products fit into 3 GiB where fewer do.
+
+    In float64 they take twice that. It follows from shapes alone, never from the machine, so that
+    numbers reproduce. A network that cannot be watched keeps its batch size.
+    """
+    try:
+        return affordable_batch(subject, USUAL)
+    except InputError:
+        return 1
+    except Exception:  # noqa: BLE001 - the user's code may not run while it is watched
+        return subject.batch_size
+
+
 def affordable_batch(subject: Subject, memory: int) -> int:
     """Return the largest batch size, up to the subject's own, whose products fit into `memory`.
 
