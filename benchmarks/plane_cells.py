@@ -36,6 +36,9 @@ from whynet.models.piecewise_linear_planes import subdivide
 from whynet.numerics.plane_cells import PlaneCells
 
 RATIO, SECONDS, GIGABYTES = 4.0, 15.0, 4.0
+WIDE_SECONDS = 120.0
+"""Of the networks of width 1024, whose layers take most of it; the promise is that they are cut."""
+
 SQUARE = np.array([[-1.0, -1], [1, -1], [1, 1], [-1, 1]])
 
 PEER = """
@@ -187,6 +190,12 @@ def main() -> int:
     held.append(many("2-(64, 16 times)-1", deep, (2,), 1.25, SECONDS))
     deeper = network(2, *[128] * 16, 1, std=2.0)
     held.append(many("2-(128, 16 times)-1", deeper, (2,), 0.31, SECONDS))
+    wide = network(2, 1024, 1024, 1)
+    held.append(many("2-1024-1024-1", wide, (2,), 1.0, WIDE_SECONDS))
+    deepest = network(2, *[64] * 20, 1, std=2.0)
+    held.append(many("2-(64, 20 times)-1", deepest, (2,), 1.0, SECONDS))
+    largest = network(2, *[1024] * 20, 1, std=2.0)
+    held.append(many("2-(1024, 20 times)-1", largest, (2,), 0.01, WIDE_SECONDS))
     for name, pool in (("means", nn.AvgPool2d), ("maxima", nn.MaxPool2d)):
         small, large = convolutional(1, 8, pool), convolutional(3, 32, pool)
         held.append(many(f"convolutions, {name}, 1x8x8", small, (1, 8, 8), 0.8, 30.0))

@@ -51,7 +51,7 @@ MISTAKES = (
     Mistake("a color of a line", _measure("--line", "0,1", "--color", "class"), "--color", "beside a plane"),
     Mistake("checkpoints that are not there", _measure("--through", "0,1,2", "--checkpoints", "end.safetensors", "nowhere.pt"), "--checkpoints", "no file 'nowhere.pt'"),
     Mistake("checkpoints of a line", _measure("--line", "0,1", "--checkpoints", "end.safetensors"), "--checkpoints", "beside a plane"),
-    Mistake("rounds of geometry", _measure("--line", "0,1", "--rounds", "2"), "--rounds", "is exact"),
+    Mistake("rounds of geometry", _measure("--line", "0,1", "--rounds", "2"), "--rounds", "no rounds"),
     Mistake("geometry of another instrument", ("measure", "fit", *OWN, "--through", "0,1,2"), "--through", "beside linear-regions alone"),
     Mistake("no plane", _measure("--plane", "nowhere.npz"), "--plane", "no file 'nowhere.npz'"),
     Mistake("a plane of text", _measure("--plane", "text.npz"), "--plane", "cannot be read", write("text.npz", "hello")),

@@ -28,7 +28,7 @@ def network() -> nn.Module:
 def test_a_plane_through_three_rows(shell: Shell) -> None:
     printed = shell.good(*MEASURE, "--through", "0,1,2", "--out", "geometry")
     assert sorted(path.name for path in Path("geometry").iterdir()) == [
-        "cells.zarr", "figure.png", "figure.svg", "plane.npz", "summary.json",
+        "cells.zarr", "figure.png", "figure.svg", "plane.npz", "report.html", "summary.json",
     ]  # fmt: skip
     assert "figure: geometry/figure.svg" in printed
     summary = json.loads(Path("geometry/summary.json").read_text(encoding="utf-8"))
@@ -85,9 +85,29 @@ def test_checkpoints_give_counts_and_a_film_strip(shell: Shell) -> None:
     assert end["lipschitz_constant"] == found["lipschitz_constant"]
     assert start["lipschitz_constant"] < end["lipschitz_constant"]
     assert ElementTree.parse("film/film.svg").getroot().tag.endswith("svg")
+    page = Path("film/report.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 2
+    for one in (start, end):
+        row = re.search(rf'<th scope="row">{one["name"]}</th>\s*<td class="n">([\d,]+)</td>', page)
+        assert row is not None
+        assert int(row[1].replace(",", "")) == one["cells"]
     alone = (OWN[0], "--weights", "start.safetensors", *OWN[3:], "--plane", "film/plane.npz")
     again = json.loads(shell.good("measure", "linear-regions", *alone, "--json"))
     assert again["cells"] == start["cells"]
+
+
+def test_checkpoints_of_a_folder_stand_in_the_order_of_their_numbers(shell: Shell) -> None:
+    Path("run").mkdir()
+    for name, source in (("step-10", "end"), ("step-9", "start")):
+        Path(f"run/{name}.safetensors").write_bytes(Path(f"{source}.safetensors").read_bytes())
+    Path("run/log.txt").write_text("none of weights", encoding="utf-8")
+    words = ("--through", "0,1,2", "--checkpoints", "run", "--out", "film", "--json")
+    found = json.loads(shell.good(*MEASURE, *words))
+    assert [one["name"] for one in found["checkpoints"]] == ["step-9", "step-10"]
+    assert found["checkpoints"][1]["cells"] == found["cells"]
+    Path("empty").mkdir()
+    assert shell(*MEASURE, "--through", "0,1,2", "--checkpoints", "empty") == 2
+    assert "the folder 'empty' without weights" in shell.err
 
 
 def test_a_bound_leaves_a_lower_bound_and_says_so(shell: Shell) -> None:
@@ -98,6 +118,7 @@ def test_a_bound_leaves_a_lower_bound_and_says_so(shell: Shell) -> None:
     assert not summary["complete"]
     assert "integrals" not in summary
     assert Path("part/figure.svg").is_file()
+    assert "at least 4" in re.sub("</?b>", "", Path("part/report.html").read_text("utf-8"))
 
 
 def test_a_square_of_a_network_of_two_inputs(shell: Shell) -> None:
@@ -166,3 +187,27 @@ def test_what_is_curved_is_named(shell: Shell) -> None:
 
 def test_it_stands_in_the_list(shell: Shell) -> None:
     assert re.search(r"^linear-regions\s+the exact cells", shell.good("measure", "--list"), re.M)
+
+
+def test_a_table_beyond_the_memory_is_written_in_pieces(shell: Shell) -> None:
+    words = (*MEASURE, "--through", "0,1,2", "--json")
+    held = json.loads(shell.good(*words, "--out", "held"))
+    # The bound holds a thousand cells, fewer than may be asked for and more than there are.
+    found = json.loads(shell.good(*words, "--out", "pieces", "--memory", "800k"))
+    assert found.pop("interrupted") is False
+    assert found.keys() == held.keys()
+    for name in ("cells", "walls", "linear_regions", "wall_length", "lipschitz_constant"):
+        assert found[name] == pytest.approx(held[name], rel=1e-9)
+    assert sorted(path.name for path in Path("pieces").iterdir()) == sorted(
+        path.name for path in Path("held").iterdir()
+    )
+    # One that holds fewer: a map instead of each cell, and what can be summed up.
+    large = json.loads(shell.good(*words, "--out", "large", "--memory", "2k"))
+    for name in ("cells", "walls", "wall_length", "lipschitz_constant", "largest"):
+        assert large[name] == pytest.approx(held[name], rel=1e-9)
+    assert "linear_regions" not in large
+    assert "A map of where" in Path("large/report.html").read_text(encoding="utf-8")
+    one, two = (zarr.open_group(f"{name}/cells.zarr", mode="r") for name in ("held", "large"))
+    assert np.asarray(one["maps"]).shape == np.asarray(two["maps"]).shape
+    assert shell(*words, "--out", "part", "--memory", "2k", "--max-cells", "4") == 3
+    assert json.loads(Path("part/summary.json").read_text(encoding="utf-8"))["complete"] is False

@@ -113,6 +113,11 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     "power": (Forward(lambda _, x: x**2), "calls pow, which is curved"),
     "quotient": (Forward(lambda _, x: 1 / (x + 9)), "divides by a value that depends on the input"),
     "attention": (nn.Sequential(nn.TransformerEncoderLayer(4, 1)), "which multiplies values"),
+    "attention alone": (
+        nn.TransformerEncoderLayer(4, 1),
+        "it is a TransformerEncoderLayer, which",
+    ),
+    "recurrence": (nn.LSTM(4, 4), "it is a LSTM, which is not in whynet's table"),
     "branch": (Forward(branching), "its course depends on the values of its input"),
     "unknown": (Forward(lambda _, x: torch.cumsum(x, 1)), "calls cumsum, which is not in whynet's"),
     "in place": (Forward(written_in_place), "the traced graph gives other outputs"),

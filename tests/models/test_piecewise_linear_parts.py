@@ -178,7 +178,7 @@ def test_sides_that_differ_are_merged(across: list[float]) -> None:
                  np.zeros((1, 3, 1)))
         )  # fmt: skip
     shared = SharedEdges(np.array([7]), np.array([[2, 3]]), np.array([[[0.0, 0], [0, 1]]]))
-    vertices, offsets, corners, origins, _ = join_parts(parts, shared, 1e-9)
+    vertices, offsets, corners, neighbors, origins, _ = join_parts(parts, shared, 1e-9)
     wall = sorted({0.0, 1.0, *here, *across})
     assert len(vertices) == 4 + len(wall)
     assert np.diff(offsets).tolist() == [2 + len(wall)] * 2
@@ -187,3 +187,5 @@ def test_sides_that_differ_are_merged(across: list[float]) -> None:
         assert ring[ring[:, 0] == 0][:, 1].tolist() == wall[::step]
     assert (origins == 7).sum() == 2 * (len(wall) - 1)
     assert (origins == -1).sum() == 6
+    owner = np.repeat([0, 1], np.diff(offsets))
+    assert neighbors.tolist() == np.where(origins == 7, 1 - owner, -1).tolist()

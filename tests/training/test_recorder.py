@@ -98,6 +98,10 @@ def test_batch_normalization_and_decay_against_dense_autograd(dtype: torch.dtype
     assert sharpness.value == pytest.approx(largest, rel=1e-3)
     assert sharpness.low <= largest * (1 + 1e-5)
     assert largest * (1 - 1e-5) <= sharpness.high
+    trace = found.estimate("trace")
+    assert abs(trace.value - float(decayed.trace())) <= trace.width
+    assert trace.kind == "interval"
+    assert trace.width < abs(trace.value)
     assert found.estimate("stability_limit").value == pytest.approx(2 * 1.5 / 0.1)
     assert found.estimate("sharpness_over_limit").value == pytest.approx(largest / 30, rel=1e-3)
 

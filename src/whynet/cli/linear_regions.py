@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,17 +14,19 @@ from whynet.core.errors import InputError
 if TYPE_CHECKING:
     from whynet.concepts.regions.planes import Plane
     from whynet.core.outcome import NotApplicable
+    from whynet.examination.manifest import Request
     from whynet.models.subject import Subject
 
 NAME = "linear-regions"
 TITLE = "the exact cells of a piecewise-linear network in a plane or box, with a figure"
+CONCEPT, UNIT = "regions", "cells"
 COST = "about a forward pass in float64 a vertex"
 
 _MOST, _MOST_OF_BOX = 1_000_000, 50_000
 """Cells, or pieces of a segment, where it stops by default; and cells of more than two inputs."""
 
 _PLACES = ("through", "plane", "box", "line")
-_OPTIONS = (*_PLACES, "color", "checkpoints", "max_cells", "seconds", "out")
+OPTIONS = (*_PLACES, "color", "checkpoints", "max_cells", "seconds", "out")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,26 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoints",
         metavar="WEIGHTS",
         nargs="+",
-        help="weights along a training, in order: their counts and a film strip beside",
+        help="weights along a training, in order, or their folder: counts and a film strip beside",
     )
     group.add_argument(
         "--max-cells", metavar="N", type=int, help="where to stop (default: 1000000; boxes 50000)"
     )
     group.add_argument("--seconds", metavar="S", type=float, help="time after which it stops")
-    group.add_argument("--out", metavar="DIR", help=f"folder to write (default: out/{NAME})")
-
-
-def refuse_options(arguments: argparse.Namespace) -> None:
-    """Refuse the options of exact geometry beside another instrument.
-
-    Raises:
-        InputError: one of them is given.
-
-    """
-    for name in _OPTIONS:
-        if getattr(arguments, name) is not None:
-            found = f"it beside {arguments.instrument}"
-            raise InputError(_option(name), found, f"it beside {NAME} alone")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -70,12 +59,10 @@ def run(arguments: argparse.Namespace) -> int:
     from whynet.cli.output import print_json, print_line
     from whynet.cli.progress import bars
     from whynet.cli.request import request_from
-    from whynet.concepts.regions.boxes import BoxRegions
+    from whynet.concepts.regions.planes import Plane
     from whynet.concepts.regions.subdivision import PlaneRegions
     from whynet.core.outcome import NotApplicable
-    from whynet.examination.box_folder import save_box
-    from whynet.examination.region_folder import check_place, save_line, save_plane
-    from whynet.examination.region_request import at_checkpoints, row_labels
+    from whynet.examination.region_folder import check_place
     from whynet.examination.source import load_subject
     from whynet.models.preservation import preserved
 
@@ -87,28 +74,12 @@ def run(arguments: argparse.Namespace) -> int:
     with bars(arguments.quiet or arguments.json) as shown:
         loaded = load_subject(request, announce=shown.announce, progress=shown.trained)
         with loaded.computing(), preserved():
-            found = _compute(arguments, loaded.subject, rows, given)
+            found = _compute(arguments, loaded.subject, rows, given, _memory(request))
             if isinstance(found, NotApplicable):
                 return _not_applicable(arguments, found)
-            about = {"target": request.target, "kind": "plane"}
-            if arguments.line is not None:
-                summary = save_line(found, place, about={**about, "kind": "line"})
-            elif isinstance(found, BoxRegions):
-                summary = save_box(found, place, about={**about, "kind": "box"})
-            else:
-                summary = save_plane(
-                    found,
-                    place,
-                    color=arguments.color or "class",
-                    labels=row_labels(loaded.subject, rows) if arguments.through else (),
-                    frames=at_checkpoints(
-                        loaded.subject,
-                        arguments.checkpoints or (),
-                        found.plane,
-                        arguments.max_cells or _MOST,
-                    ),
-                    about=about,
-                )
+            summary = _saved(arguments, loaded.subject, found, place, rows, request)
+    if isinstance(summary, NotApplicable):
+        return _not_applicable(arguments, summary)
     if arguments.json:
         print_json(summary)
     elif not arguments.quiet:
@@ -116,12 +87,46 @@ def run(arguments: argparse.Namespace) -> int:
         print_line(f"figure: {Path(out) / 'figure.svg'}")
     if summary["complete"]:
         return main.DONE
-    if isinstance(found, PlaneRegions):
-        return main.INTERRUPTED if found.interrupted else main.PARTLY
+    if isinstance(found, PlaneRegions | Plane):
+        interrupted = summary["interrupted"] if isinstance(found, Plane) else found.interrupted
+        return main.INTERRUPTED if interrupted else main.PARTLY
     # What was stopped at a bound is beyond it; else somebody interrupted.
     late = arguments.seconds is not None and time.monotonic() - began >= arguments.seconds
     most = arguments.max_cells or (_MOST_OF_BOX if summary["kind"] == "box" else _MOST)
     return main.PARTLY if late or summary.get("cells", 0) > most else main.INTERRUPTED
+
+
+def _saved(
+    arguments: argparse.Namespace,
+    subject: Subject,
+    found: Any,
+    place: Path,
+    rows: tuple[int, ...],
+    request: Request,
+) -> Any:
+    """Write the folder; returns its summary."""
+    from whynet.concepts.regions.boxes import BoxRegions
+    from whynet.concepts.regions.planes import Plane
+    from whynet.examination.box_folder import save_box
+    from whynet.examination.region_folder import save_in_pieces, save_line, save_plane
+    from whynet.examination.region_request import at_checkpoints, row_labels
+
+    about = {"target": request.target, "kind": "plane"}
+    if arguments.line is not None:
+        return save_line(found, place, about={**about, "kind": "line"})
+    if isinstance(found, BoxRegions):
+        return save_box(found, place, about={**about, "kind": "box"})
+    most, checkpoints = arguments.max_cells or _MOST, arguments.checkpoints or ()
+    drawn: Any = {
+        "color": arguments.color or "class",
+        "labels": row_labels(subject, rows) if arguments.through else (),
+        "about": about,
+    }
+    if isinstance(found, Plane):
+        limits: Any = {"max_cells": most, "seconds": arguments.seconds, "memory": _memory(request)}
+        return save_in_pieces(subject, found, place, **limits, **drawn)
+    frames = at_checkpoints(subject, checkpoints, found.plane, most)
+    return save_plane(found, place, frames=frames, **drawn)
 
 
 def _checked(arguments: argparse.Namespace) -> tuple[tuple[int, ...], Plane | None]:
@@ -138,8 +143,6 @@ def _checked(arguments: argparse.Namespace) -> tuple[tuple[int, ...], Plane | No
         raise InputError("--max-cells", repr(arguments.max_cells), "a whole number of at least 1")
     if arguments.seconds is not None and not arguments.seconds > 0:
         raise InputError("--seconds", repr(arguments.seconds), "a number above 0")
-    if "rounds" in arguments:
-        raise InputError("--rounds", f"it beside {NAME}", f"no rounds: {NAME} is exact")
     if arguments.through is not None:
         return parse_rows(arguments.through, 3, "--through"), None
     if arguments.line is not None:
@@ -153,13 +156,26 @@ def _checked(arguments: argparse.Namespace) -> tuple[tuple[int, ...], Plane | No
         return (), Plane.box(*parse_box(arguments.box))
 
 
+def _memory(request: Request) -> int:
+    """Return the bytes to stay within: those that were asked for, or half of the machine's."""
+    from whynet.core.budget import parse_bytes
+    from whynet.models.data.limits import memory_limit
+
+    return memory_limit() if request.memory is None else parse_bytes(request.memory)
+
+
 def _compute(
-    arguments: argparse.Namespace, subject: Subject, rows: tuple[int, ...], given: Plane | None
+    arguments: argparse.Namespace,
+    subject: Subject,
+    rows: tuple[int, ...],
+    given: Plane | None,
+    memory: int,
 ) -> Any:
+    """Find what was asked for; of a plane whose cells may not fit into memory, the plane alone."""
     from whynet.concepts.regions.boxes import cells_in_box
     from whynet.concepts.regions.planes import Plane
     from whynet.concepts.regions.polylines import along
-    from whynet.concepts.regions.subdivision import subdivide
+    from whynet.concepts.regions.subdivision import most_in_memory, subdivide
     from whynet.examination.region_request import box_of, called, parse_box, rows_of, workers
 
     most = arguments.max_cells or _MOST
@@ -181,7 +197,12 @@ def _compute(
                 return cells_in_box(subject, *found, **limits, workers=workers())
             given = found
         assert given is not None
-        return subdivide(subject, given, max_cells=most, seconds=arguments.seconds)
+        graph = subject.graph
+        outputs = math.prod(getattr(graph, "output_shape", ()))
+        if most > most_in_memory(outputs, memory) and not arguments.checkpoints:
+            return given
+        limits = {"max_cells": most, "seconds": arguments.seconds, "memory": memory}
+        return subdivide(subject, given, **limits)
 
 
 def _not_applicable(arguments: argparse.Namespace, outcome: NotApplicable) -> int:

@@ -6,8 +6,12 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from whynet.cli import linear_regions
+from whynet.cli import curvature, linear_regions, loss_slice
 from whynet.cli.parser import add_output_options, add_subject_options
+from whynet.core.errors import InputError
+
+SPECIAL = (linear_regions, curvature, loss_slice)
+"""What has options of its own; each is a file with the same names."""
 
 if TYPE_CHECKING:
     from whynet.core.measurement import Measurement
@@ -25,8 +29,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=argparse.SUPPRESS,
         help="more rounds, shorter bars (default: 1)",
     )
-    linear_regions.add_arguments(parser)
+    parser.add_argument(
+        "--out", metavar="DIR", help="folder that linear-regions and loss-slice write"
+    )
+    for special in SPECIAL:
+        special.add_arguments(parser)
     add_output_options(parser)
+
+
+def _refuse_options(arguments: argparse.Namespace) -> None:
+    """Refuse the options that belong to another measurement than the one that is asked for.
+
+    Raises:
+        InputError: one of them is given.
+
+    """
+    known = next((s.OPTIONS for s in SPECIAL if arguments.instrument == s.NAME), ())
+    for special in SPECIAL:
+        for name in special.OPTIONS:
+            if name not in known and getattr(arguments, name) is not None:
+                found = f"it beside {arguments.instrument}"
+                option = "--" + name.replace("_", "-")
+                raise InputError(option, found, f"it beside {special.NAME} alone")
+    if known and "rounds" in arguments:
+        wanted = f"no rounds: {arguments.instrument} takes none"
+        raise InputError("--rounds", f"it beside {arguments.instrument}", wanted)
 
 
 class _List(argparse.Action):
@@ -50,13 +77,7 @@ class _List(argparse.Action):
                     for entry in instruments().values()
                     for about in (entry.metadata,)
                 ),
-                (
-                    linear_regions.NAME,
-                    linear_regions.TITLE,
-                    "regions",
-                    "cells",
-                    linear_regions.COST,
-                ),
+                *((s.NAME, s.TITLE, s.CONCEPT, s.UNIT, s.COST) for s in SPECIAL),
             ],
         )
         parser.exit(0)
@@ -64,9 +85,11 @@ class _List(argparse.Action):
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print; returns the exit code."""
-    if arguments.instrument == linear_regions.NAME:
-        return linear_regions.run(arguments)
-    linear_regions.refuse_options(arguments)
+    _refuse_options(arguments)
+    for special in SPECIAL:
+        if arguments.instrument == special.NAME:
+            code: int = special.run(arguments)
+            return code
     from whynet.cli import main
     from whynet.cli.output import print_json, print_line
     from whynet.cli.progress import bars

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from whynet.core.claim import Judgement, State
@@ -108,3 +110,27 @@ def slopes(sizes: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:
     x = x - x.mean()
     with np.errstate(divide="ignore"):
         return np.asarray(x @ np.log(values) / (x @ x))
+
+
+def family_bands(
+    ratio: xr.DataArray, families: Sequence[str], label: str, low: float, high: float
+) -> list[Band]:
+    """Return a band for the ratios of every family, at the largest width.
+
+    Args:
+        ratio: over `width`, the families' axes and others, which are values of one band.
+        families: axes whose values are judged one by one.
+        label: what the ratio is.
+        low: lower end of the bands.
+        high: upper end.
+
+    """
+    ratio = ratio.sel(width=ratio["width"].values.max())
+    varying = [name for name in families if ratio.sizes[name] > 1]
+    bands = []
+    for values in product(*(ratio[name].values.tolist() for name in families)):
+        place = dict(zip(families, values, strict=True))
+        words = ", ".join(f"{name.replace('_', ' ')} {place[name]:g}" for name in varying)
+        named = label + (f" ({words})" if words else "")
+        bands.append(Band(named, ratio.sel(place).values.ravel(), low, high))
+    return bands

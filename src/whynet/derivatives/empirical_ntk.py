@@ -23,10 +23,10 @@ from torch.utils._pytree import tree_map
 from whynet.core.seeds import seed_from
 from whynet.derivatives.exact_kernels import exact_kernels
 from whynet.derivatives.gradient_parts import Form, Gradients, Part, Written, joined
-from whynet.derivatives.objective import row_count
 from whynet.derivatives.parameter_uses import Watch
 from whynet.derivatives.row_jacobians import batched_jacobian, looped_jacobian, rows_of
 from whynet.derivatives.use_gradients import Axis, PartPlan, Seen, axis_of, part_of, planned_parts
+from whynet.models.fitting_rows import row_count
 from whynet.models.subject import Subject
 
 MEMORY = 2**29

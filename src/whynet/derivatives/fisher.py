@@ -29,9 +29,10 @@ from whynet.derivatives.gauss_newton import GaussNewtonPlan
 from whynet.derivatives.gauss_newton_plan import choose_gauss_newton
 from whynet.derivatives.linear_operator import LinearOperator
 from whynet.derivatives.loss_curvature import drawn_slopes, output_curvature
-from whynet.derivatives.objective import Network, Objective, row_count
+from whynet.derivatives.objective import Network, Objective
 from whynet.derivatives.plan import THRESHOLD, Plan, make_probe
 from whynet.derivatives.products import CurvatureOperator, gauss_newton, gradient
+from whynet.models.fitting_rows import row_count
 from whynet.models.losses import Loss
 
 FisherKind = Literal["exact", "monte-carlo", "empirical"]

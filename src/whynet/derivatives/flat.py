@@ -90,7 +90,9 @@ class Layout:
         """
         if columns.ndim != 2 or len(columns) != self.size:
             raise ValueError(f"columns [{self.size}, k] are needed, not {(*columns.shape,)}")
-        pieces = torch.split(columns.detach().to(self.device).T, list(self.sizes), dim=1)
+        # Each vector lies together, or every product with one would copy it.
+        rows = columns.detach().to(self.device).T.contiguous()
+        pieces = torch.split(rows, list(self.sizes), dim=1)
         return tuple(
             piece.reshape(len(piece), *shape).to(dtype)
             for piece, shape, dtype in zip(pieces, self.shapes, self.dtypes, strict=True)

@@ -14,7 +14,7 @@ from whynet.derivatives.empirical_ntk import (
     gradients_of_block,
     plan_ntk,
 )
-from whynet.derivatives.objective import row_count
+from whynet.models.fitting_rows import row_count
 from whynet.models.subject import Subject
 
 

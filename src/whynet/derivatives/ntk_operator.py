@@ -26,8 +26,8 @@ from whynet.derivatives.empirical_ntk import (
 )
 from whynet.derivatives.exact_kernels import exact_kernels
 from whynet.derivatives.gradient_parts import Gradients
-from whynet.derivatives.objective import row_count
 from whynet.derivatives.row_jacobians import rows_of
+from whynet.models.fitting_rows import row_count
 from whynet.models.subject import Subject
 
 if TYPE_CHECKING:

@@ -165,14 +165,6 @@ def first_rows(inputs: Any, targets: Any, rows: int) -> tuple[Any, Any]:
     return tree_map(cut, inputs), tree_map(cut, targets)
 
 
-def row_count(inputs: Any) -> int:
-    """Length of the first axis of the first tensor among the inputs; 1 where there is none."""
-    for leaf in tree_leaves(inputs):
-        if isinstance(leaf, Tensor) and leaf.ndim:
-            return max(1, leaf.shape[0])
-    return 1
-
-
 def held_fixed(objective: Objective) -> dict[str, Tensor]:
     """Return, by parameter, the rows that `padding_idx` holds fixed, as boolean masks.
 

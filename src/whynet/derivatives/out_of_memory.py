@@ -5,20 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
 
-from whynet.derivatives.objective import Objective, row_count
-
-_WORDS = ("can't allocate memory", "out of memory", "not enough memory")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory could not be had, on the CPU or a device."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in _WORDS)
+from whynet.derivatives.objective import Objective
+from whynet.models.fitting_rows import cut, halving_note, is_out_of_memory, release, row_count
 
 
 class Pieces:
@@ -44,8 +34,7 @@ class Pieces:
         """What a reader must know: that batches were cut."""
         if self._rows is None:
             return ()
-        rows = "1 row" if self._rows == 1 else f"{self._rows} rows"
-        return (f"Memory ran out on {self._largest} rows at once: batches were cut to {rows}.",)
+        return (halving_note(self._largest, self._rows),)
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         """Make a pass over the data."""
@@ -57,7 +46,7 @@ class Pieces:
                 continue
             for start in range(0, rows, self._rows):
                 stop = start + self._rows
-                yield (_cut(inputs, rows, start, stop), _cut(targets, rows, start, stop))
+                yield (cut(inputs, rows, start, stop), cut(targets, rows, start, stop))
 
     def halve(self, error: BaseException) -> None:
         """Cut batches to half of what they are.
@@ -97,17 +86,3 @@ class Pieces:
                 return total
             self.halve(caught)
             release()
-
-
-def release() -> None:
-    """Give cached memory of devices back."""
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def _cut(tree: Any, rows: int, start: int, stop: int) -> Any:
-    def cut(leaf: Any) -> Any:
-        whole = not (isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == rows)
-        return leaf if whole else leaf[start:stop]
-
-    return tree_map(cut, tree) if tree_leaves(tree) else tree

@@ -23,7 +23,7 @@ from whynet.derivatives.exact_kernels import exact_kernels, kept_random_state
 from whynet.derivatives.flat import Vector, norm
 from whynet.derivatives.gauss_newton import GaussNewtonPlan
 from whynet.derivatives.gauss_newton_plan import choose_gauss_newton
-from whynet.derivatives.objective import Objective, first_rows, held_fixed, row_count
+from whynet.derivatives.objective import Objective, first_rows, held_fixed
 from whynet.derivatives.obstacles import (
     custom_functions,
     obstacle,
@@ -34,6 +34,7 @@ from whynet.derivatives.obstacles import (
 from whynet.derivatives.probe import ROWS, SHRINK, Probe, find_epsilon
 from whynet.derivatives.single_pass import single_pass
 from whynet.derivatives.ways import WAYS, BatchProduct, Way, hessian_way, loss_gradient
+from whynet.models.fitting_rows import row_count
 
 THRESHOLD = 1e-2
 """Relative miss above which a derivative is refused: honest ones stay below 5e-4, the smallest

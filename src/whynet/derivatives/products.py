@@ -15,11 +15,12 @@ from whynet.derivatives.exact_kernels import exact_kernels, kept_random_state
 from whynet.derivatives.flat import Layout, Vector
 from whynet.derivatives.gauss_newton import GaussNewtonPlan, prepare_gauss_newton
 from whynet.derivatives.linear_operator import LinearOperator
-from whynet.derivatives.objective import Objective, held_fixed, row_count
-from whynet.derivatives.out_of_memory import Pieces, is_out_of_memory, release
+from whynet.derivatives.objective import Objective, held_fixed
+from whynet.derivatives.out_of_memory import Pieces
 from whynet.derivatives.plan import Plan
 from whynet.derivatives.single_pass import SinglePass, single_pass
 from whynet.derivatives.ways import BatchProduct, Prepare, hessian_way, loss_gradient
+from whynet.models.fitting_rows import is_out_of_memory, release, row_count
 
 CHUNK_BYTES = 2**28
 """Memory that the vectors taken at once may need together."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.func import jacrev, vmap
 from torch.utils._pytree import tree_leaves, tree_map
 
-from whynet.derivatives.objective import row_count
+from whynet.models.fitting_rows import row_count
 from whynet.models.subject import Subject
 
 ACTIVITIES = 2**20

@@ -21,6 +21,7 @@ from whynet.derivatives.differences import (
 )
 from whynet.derivatives.flat import Vector
 from whynet.derivatives.objective import Objective, widen
+from whynet.derivatives.rewritten_operations import rewritten
 
 Way = Literal["reverse-over-reverse", "forward-over-reverse", "finite-differences"]
 
@@ -126,7 +127,8 @@ def prepare_reverse_over_reverse(objective: Objective, inputs: Any, targets: Any
 
     """
     parameters = tuple(objective.parameters.values())
-    _, leaves, gradient = loss_gradient(objective, parameters, inputs, targets, keep=True)
+    with rewritten():
+        _, leaves, gradient = loss_gradient(objective, parameters, inputs, targets, keep=True)
 
     def one(vector: Vector) -> Vector:
         return reverse(gradient, leaves, vector)

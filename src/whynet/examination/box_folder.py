@@ -12,6 +12,7 @@ import zarr
 
 from whynet.concepts.regions import figures
 from whynet.concepts.regions.boxes import BoxRegions
+from whynet.concepts.regions.cell_tables import write_array
 from whynet.core.question import Figure
 from whynet.examination.folder import write_whole
 from whynet.examination.region_folder import (
@@ -20,8 +21,6 @@ from whynet.examination.region_folder import (
     SCHEMA_VERSION,
     check_place,
     save_drawing,
-    slabs,
-    write_array,
     write_summary,
 )
 
@@ -121,7 +120,7 @@ def _write_cells(place: Path, regions: BoxRegions) -> None:
     )
     for name, dims in _AXES.items():
         values = getattr(cells, name)
-        write_array(root, name, slabs(values), values.shape, dims)
+        write_array(root, name, values, dims)
     if cells.corners is None:
         return
     arrays: tuple[tuple[str, np.ndarray, tuple[str, ...]], ...] = (
@@ -131,4 +130,4 @@ def _write_cells(place: Path, regions: BoxRegions) -> None:
         ("volumes", cells.corners.volumes, ("cell",)),
     )
     for name, values, dims in arrays:
-        write_array(root, name, slabs(values), values.shape, dims)
+        write_array(root, name, values, dims)

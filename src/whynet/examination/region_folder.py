@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -12,29 +13,50 @@ import numpy as np
 import zarr
 
 from whynet.concepts.regions import figures, plane_figures
+from whynet.concepts.regions.cell_tables import (
+    CellTable,
+    read_cells,
+    write_array,
+    write_boundary,
+    write_cells,
+    write_table,
+)
+from whynet.concepts.regions.film_strips import film_strip, strip_height
 from whynet.concepts.regions.plane_figures import Color
+from whynet.concepts.regions.planes import Plane
 from whynet.concepts.regions.polylines import PolylinePieces
-from whynet.concepts.regions.subdivision import PlaneRegions
+from whynet.concepts.regions.subdivision import PlaneRegions, most_in_memory
+from whynet.core.outcome import NotApplicable
 from whynet.core.question import Figure
 from whynet.examination.folder import SUMMARY, check_out, write_whole
+from whynet.examination.region_page import render_plane
+from whynet.models.subject import Subject
 from whynet.numerics import plane_measures
+from whynet.numerics.plane_pictures import picture_of
 from whynet.pages.drawing import WIDTH, draw_figure, new_figure
 
-CELLS, PIECES, PLANE, DRAWING, FILM = (
+CELLS, PIECES, PLANE, DRAWING, FILM, PAGE = (
     "cells.zarr",
     "pieces.zarr",
     "plane.npz",
     "figure.svg",
     "film.svg",
+    "report.html",
 )
-WRITTEN: Final = frozenset({CELLS, PIECES, PLANE, DRAWING, FILM, "figure.png", "film.png", SUMMARY})
+WRITTEN: Final = frozenset(
+    {CELLS, PIECES, PLANE, DRAWING, FILM, PAGE, "figure.png", "film.png", SUMMARY}
+)
 """All that is written; a folder that holds anything else is never replaced."""
 
 SCHEMA_VERSION: Final = "1.0"
-_SLAB: Final = 2**17
-"""Rows of a chunk, and rows that are written at a time."""
-
 _DPI: Final = 300
+
+_COLORED: Final[Mapping[Color, str]] = {
+    "class": ", colored by the predicted class, paler where its lead is small; the decision "
+    "boundary on top",
+    "slope": ", colored by the norm of the Jacobian along the plane; the decision boundary on top",
+    "depth": ", walls colored by the operation that makes them; the decision boundary on top",
+}
 
 
 def check_place(path: str | Path, argument: str = "--out") -> Path:
@@ -76,34 +98,135 @@ def save_plane(
         OSError: the disk is full or gone; what was in the folder before is still there.
 
     """
-    summary = {"schema_version": SCHEMA_VERSION, **(about or {}), **plane_summary(regions)}
+    place = check_place(path, "path")
+    summary, write = _whole_plane(regions, color, labels, frames, about or {})
+
+    def written(folder: Path) -> None:
+        write_table(folder / CELLS, regions)
+        write(folder)
+
+    write_whole(place, written)
+    return summary
+
+
+def save_in_pieces(
+    subject: Subject,
+    plane: Plane,
+    path: str | Path,
+    *,
+    memory: int,
+    max_cells: int,
+    seconds: float | None = None,
+    color: Color = "class",
+    labels: Sequence[str] = (),
+    about: Mapping[str, Any] | None = None,
+) -> dict[str, Any] | NotApplicable:
+    """Cut a plane whose table may not fit into memory, and write the folder that `save_plane` does.
+
+    The table is written piece by piece. Where it turns out to fit all the same, all else is as by
+    `save_plane`; else the figure shows how densely cells stand, and the summary what can be summed
+    up part by part.
+
+    Raises:
+        InputError: the plane does not fit the network, or the folder cannot be used.
+        OSError: the disk is full or gone; what was in the folder before is still there.
+
+    """
+    found: list[dict[str, Any] | NotApplicable] = []
+
+    def written(folder: Path) -> None:
+        table = write_cells(
+            subject, plane, folder / CELLS, max_cells=max_cells, memory=memory, seconds=seconds
+        )
+        if isinstance(table, NotApplicable):
+            raise _CannotApplyError(table)
+        outputs = int(np.prod(table.output_shape))
+        if table.count <= most_in_memory(outputs, memory):
+            cells = replace(read_cells(table.path), interrupted=table.interrupted)
+            regions = PlaneRegions(plane, cells, table.steps, table.output_shape)
+            summary, write = _whole_plane(regions, color, labels, (), about or {})
+            if regions.complete:
+                write_boundary(table.path, regions)
+        else:
+            summary, write = _large_plane(table, about or {})
+        write(folder)
+        found.append({**summary, "interrupted": table.interrupted})
+
+    try:
+        write_whole(check_place(path, "path"), written)
+    except _CannotApplyError as error:
+        return error.outcome
+    return found[0]
+
+
+class _CannotApplyError(Exception):
+    """The network is not piecewise linear: nothing is written."""
+
+    def __init__(self, outcome: NotApplicable) -> None:
+        super().__init__(outcome.reason)
+        self.outcome = outcome
+
+
+_Write = Callable[[Path], None]
+
+
+def _large_plane(table: CellTable, about: Mapping[str, Any]) -> tuple[dict[str, Any], _Write]:
+    """Return the summary of a table that is not in memory, and what writes all beside it."""
+    summary = {
+        "schema_version": SCHEMA_VERSION, **about, "complete": table.complete, "cells": table.count,
+        **table.numbers,
+    }  # fmt: skip
+    drawing = Figure(
+        "density",
+        partial(plane_figures.density, polygon=table.plane.polygon, counts=table.density),
+        "How many cells have their middle in each tile of a plane of the input space: there are "
+        "too many for a picture of each.",
+        f"A map of where {table.count:,} cells stand.",
+        height=plane_figures.shape_of(table.plane.polygon, WIDTH),
+    )
+    write = partial(
+        _write_beside, plane=table.plane, summary=summary, drawings=((DRAWING, drawing),)
+    )
+    return summary, write
+
+
+def _write_beside(
+    folder: Path, plane: Plane, summary: Mapping[str, Any], drawings: Sequence[tuple[str, Figure]]
+) -> None:
+    """Write all but the cells."""
+    drawn = [(one, save_drawing(folder / name, one)) for name, one in drawings]
+    (folder / PAGE).write_text(render_plane(summary, drawn), encoding="utf-8")
+    np.savez(
+        folder / PLANE,
+        origin=plane.origin.numpy(),
+        axes=plane.axes.numpy(),
+        polygon=plane.polygon,
+        marks=plane.marks,
+    )
+    write_summary(folder, summary)
+
+
+def _whole_plane(
+    regions: PlaneRegions,
+    color: Color,
+    labels: Sequence[str],
+    frames: Sequence[tuple[str, PlaneRegions]],
+    about: Mapping[str, Any],
+) -> tuple[dict[str, Any], _Write]:
+    """Return the summary of a subdivision, and what writes all but its cells."""
+    summary = {"schema_version": SCHEMA_VERSION, **about, **plane_summary(regions)}
     if frames:
         summary["checkpoints"] = [{"name": name, **_frame_counts(frame)} for name, frame in frames]
     drawing = Figure(
         "tessellation",
         partial(plane_figures.tessellation, regions=regions, color=color, labels=labels),
-        "Cells of the network in a plane of its input space.",
+        f"Cells of the network in a plane of its input space{_COLORED[color]}.",
         f"A polygon cut into {regions.count:,} convex cells.",
-        height=plane_figures.shape_of(regions, WIDTH),
+        height=plane_figures.shape_of(regions.plane.polygon, WIDTH),
     )
-
-    def write(folder: Path) -> None:
-        save_drawing(folder / DRAWING, drawing)
-        if frames:
-            save_drawing(folder / FILM, _film(frames))
-        plane = regions.plane
-        np.savez(
-            folder / PLANE,
-            origin=plane.origin.numpy(),
-            axes=plane.axes.numpy(),
-            polygon=plane.polygon,
-            marks=plane.marks,
-        )
-        _write_cells(folder / CELLS, regions)
-        write_summary(folder, summary)
-
-    write_whole(check_place(path, "path"), write)
-    return summary
+    drawings = ((DRAWING, drawing), *(((FILM, _film(frames)),) if frames else ()))
+    write = partial(_write_beside, plane=regions.plane, summary=summary, drawings=drawings)
+    return summary, write
 
 
 def save_line(
@@ -151,7 +274,7 @@ def save_line(
         }
         root = zarr.create_group(folder / PIECES, zarr_format=3)
         for name, values in arrays.items():
-            write_array(root, name, [values], values.shape, ("knot", "output")[: values.ndim])
+            write_array(root, name, values, ("knot", "output")[: values.ndim])
         write_summary(folder, summary)
 
     write_whole(check_place(path, "path"), write)
@@ -210,81 +333,26 @@ def _frame_counts(regions: PlaneRegions) -> dict[str, Any]:
 
 def _film(frames: Sequence[tuple[str, PlaneRegions]]) -> Figure:
     counts = ", ".join(f"{frame.count:,}" for _, frame in frames)
+    drawn = [(name, picture_of(frame.cells, frame.plane.polygon)) for name, frame in frames]
     return Figure(
         "film",
-        partial(plane_figures.film_strip, frames=frames),
-        "The same polygon at checkpoints of a training.",
+        partial(film_strip, frames=drawn, marks=frames[0][1].plane.marks),
+        "The same polygon at checkpoints of a training, cells colored by the predicted class, "
+        "paler where its lead is small; the decision boundary on top.",
         f"Pictures of {counts} cells.",
-        height=plane_figures.strip_height(frames[0][1], len(frames), width=WIDTH),
+        height=strip_height(drawn, width=WIDTH),
     )
 
 
-def save_drawing(place: Path, drawing: Figure) -> None:
-    """Write a figure as SVG at a place, and as PNG beside it."""
-    place.write_text(draw_figure(drawing), encoding="utf-8")
+def save_drawing(place: Path, drawing: Figure) -> str:
+    """Write a figure as SVG at a place, and as PNG beside it; returns the SVG."""
+    drawn = draw_figure(drawing)
+    place.write_text(drawn, encoding="utf-8")
     new_figure(drawing.draw, drawing.height).savefig(place.with_suffix(".png"), dpi=_DPI)
+    return drawn
 
 
 def write_summary(folder: Path, summary: Mapping[str, Any]) -> None:
     """Write the numbers into a folder."""
     text = json.dumps(summary, indent=1, allow_nan=False)
     (folder / SUMMARY).write_text(text + "\n", encoding="utf-8")
-
-
-def _write_cells(place: Path, regions: PlaneRegions) -> None:
-    """Write the cells piece by piece, so that no second copy of them is held."""
-    cells = regions.cells
-    root = zarr.create_group(place, zarr_format=3)
-    root.update_attributes(
-        {
-            "complete": regions.complete,
-            "steps": list(regions.steps),
-            "about": "cell c has the vertices corners[offsets[c]:offsets[c+1]], counter-clockwise; "
-            "on it the outputs are maps[c,0] x + maps[c,1] y + maps[c,2]",
-        }
-    )
-    axes = {
-        "vertices": ("vertex", "coordinate"),
-        "offsets": ("cell_edge",),
-        "corners": ("corner",),
-        "neighbors": ("corner",),
-        "origins": ("corner",),
-        "maps": ("cell", "coefficient", "output"),
-    }
-    for name, dims in axes.items():
-        values = getattr(cells, name)
-        write_array(root, name, slabs(values), values.shape, dims)
-    if regions.complete:
-        boundary = regions.decision_boundary
-        for name, values, dims in (
-            ("boundary", boundary.segments, ("segment", "end", "coordinate")),
-            ("boundary_classes", boundary.pairs, ("segment", "side")),
-        ):
-            write_array(root, name, slabs(values), values.shape, dims)
-
-
-def slabs(values: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield an array in pieces."""
-    for begin in range(0, len(values), _SLAB):
-        yield values[begin : begin + _SLAB]
-
-
-def write_array(
-    root: zarr.Group,
-    name: str,
-    parts: Sequence[np.ndarray] | Iterator[np.ndarray],
-    shape: tuple[int, ...],
-    dims: tuple[str, ...],
-) -> None:
-    """Write an array, piece by piece."""
-    begin, array = 0, None
-    for part in parts:
-        if array is None:
-            chunks = (max(1, min(_SLAB, shape[0])), *(max(1, size) for size in shape[1:]))
-            array = root.create_array(
-                name, shape=shape, dtype=part.dtype, chunks=chunks, dimension_names=dims
-            )
-        array[begin : begin + len(part)] = part
-        begin += len(part)
-    if array is None:
-        root.create_array(name, shape=shape, dtype="f8", dimension_names=dims)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,6 +109,37 @@ def workers() -> int:
     return torch.get_num_threads()
 
 
+_WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
+
+
+def weight_files(paths: Sequence[str], argument: str = "--checkpoints") -> list[str]:
+    """Return files of weights; of a folder those in it, numbers in their names by size.
+
+    Raises:
+        InputError: a folder holds none.
+
+    """
+    found: list[str] = []
+    for path in paths:
+        if not Path(path).is_dir():
+            found.append(path)
+            continue
+        held = [one for one in Path(path).iterdir() if one.suffix in _WEIGHTS and one.is_file()]
+        if not held:
+            wanted = f"files of weights, such as step-100{_WEIGHTS[0]}"
+            raise InputError(argument, f"the folder {path!r} without weights", wanted)
+        found += map(str, sorted(held, key=lambda one: (_numbered(one.stem), one.name)))
+    return found
+
+
+def _numbered(name: str) -> list[tuple[int, str]]:
+    """Return a key by which step-9 stands before step-10."""
+    return [
+        (int(part), "") if part.isdecimal() else (-1, part)
+        for part in re.split(r"(\d{1,18})", name)
+    ]
+
+
 def at_checkpoints(
     subject: Subject, paths: Sequence[str], plane: Plane, max_cells: int
 ) -> list[tuple[str, PlaneRegions]]:
@@ -115,7 +147,7 @@ def at_checkpoints(
 
     Args:
         subject: the network.
-        paths: files of weights.
+        paths: files of weights, or folders of them.
         plane: the polygon.
         max_cells: cells above which a subdivision stops.
 
@@ -127,7 +159,7 @@ def at_checkpoints(
 
     """
     frames: list[tuple[str, PlaneRegions]] = []
-    for path in paths:
+    for path in weight_files(paths):
         module = copy.deepcopy(subject.module)
         load_weights(path, module, "--checkpoints")
         found = subdivide(subject.replaced(module), plane, max_cells=max_cells)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,7 @@ def walls_at(
     walls: np.ndarray,
     offsets: np.ndarray,
     box: np.ndarray,
+    pool: Executor | None = None,
 ) -> WallsAt:
     """Read walls and maps off the network at the centers of cells.
 
@@ -49,6 +51,7 @@ def walls_at(
         walls: int64 [K, 3], as in `PolytopeCells`.
         offsets: int64 [C + 1].
         box: float64 [2, D], its low and high end.
+        pool: threads that share the cells; numbers are the same to the bit.
 
     """
     cells, dims = centers.shape
@@ -56,7 +59,8 @@ def walls_at(
     silent, patterns = np.zeros(len(walls), dtype=bool), np.zeros(cells, dtype=np.int64)
     maps = np.zeros((cells, dims + 1, int(np.prod(graph.output_shape))))
     rows = max(1, _AT_ONCE // ((dims + 1) * graph.widest))
-    for begin in range(0, cells, rows):
+
+    def read(begin: int) -> None:
         some = slice(begin, min(begin + rows, cells))
         points = torch.as_tensor(centers[some]).reshape(-1, *graph.input_shape)
         found = local_maps(graph, points, canceled=False)
@@ -71,6 +75,9 @@ def walls_at(
             normals[first + at], room[first + at], silent[first + at] = _walls_of(
                 bend, owner[at], walls[first + at, 1], walls[first + at, 2]
             )
+
+    for _ in (map if pool is None else pool.map)(read, range(0, cells, rows)):
+        pass
     sides = np.flatnonzero(walls[:, 0] < 0)
     axis, end = walls[sides, 1], walls[sides, 2]
     normals[sides, axis] = 2 * end - 1

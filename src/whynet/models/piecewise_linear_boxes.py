@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,6 +56,23 @@ class Limits:
         return time.monotonic() >= self.until
 
 
+def all_taken(graph: PiecewiseLinearGraph, take: Callable[[int, Step], bool]) -> bool:
+    """Take the steps of a network one after the other.
+
+    Args:
+        graph: the network.
+        take: takes a step, given its number; returns whether it was taken whole.
+
+    Returns:
+        Whether all were; not after an interruption, which leaves what stands.
+
+    """
+    try:
+        return all(take(number, step) for number, step in enumerate(graph.steps))
+    except KeyboardInterrupt:
+        return False
+
+
 @dataclass(frozen=True)
 class _Faces:
     """The cells so far: arrays as of `face_cutting.cut_faces`."""
@@ -78,6 +98,7 @@ def cells_by_vertices(
     high: np.ndarray,
     limits: Limits,
     thinnest: float,
+    workers: int = 1,
 ) -> PolytopeCells:
     """Cut a box into the cells of a network.
 
@@ -87,6 +108,8 @@ def cells_by_vertices(
         high: float64 [D].
         limits: where to stop.
         thinnest: radius of the largest ball inside below which a cell is left out.
+        workers: threads that read half-spaces, maps, volumes and vertices off the faces, to the
+            same bits; the faces are cut by one.
 
     Returns:
         The cells, with vertices, volumes and facets, `complete` false where it was interrupted or
@@ -99,22 +122,33 @@ def cells_by_vertices(
     walls = np.column_stack([np.full(len(sides), -1), sides])
     inputs = torch.as_tensor(vertices).reshape(-1, *graph.input_shape)
     state = _State(_Faces(vertices, begin, size, pool, count, walls), {0: inputs})
-    complete = False
-    try:
-        for number, step in enumerate(graph.steps):
-            state, whole = _crossed(state, step, number, limits)
-            if not whole:
-                break
+
+    def take(number: int, step: Step) -> bool:
+        nonlocal state
+        state, whole = _crossed(state, step, number, limits)
+        if whole:
             made = applied(step.operation, [state.values[index] for index in step.inputs])
             values = {**state.values, step.output: made}
             for index in step.last_use:
                 values.pop(index, None)
             state = _State(state.faces, values)
-        else:
-            complete = True
-    except KeyboardInterrupt:
-        pass  # what was cut so far stands
-    return _finished(graph, state.faces, np.stack([low, high]), complete, thinnest)
+        return whole
+
+    complete = all_taken(graph, take)
+    box, threads = np.stack([low, high]), torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)  # so that the bits do not depend on how many there are
+        if workers == 1:
+            return _finished(graph, state.faces, box, complete, thinnest, None)
+        with ThreadPoolExecutor(workers, initializer=_one_thread) as team:
+            return _finished(graph, state.faces, box, complete, thinnest, team)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+    torch.set_grad_enabled(False)
 
 
 def _functions(
@@ -196,26 +230,34 @@ def _finer(value: Value, made: np.ndarray) -> Value:
 
 
 def _finished(
-    graph: PiecewiseLinearGraph, faces: _Faces, box: np.ndarray, complete: bool, thinnest: float
+    graph: PiecewiseLinearGraph,
+    faces: _Faces,
+    box: np.ndarray,
+    complete: bool,
+    thinnest: float,
+    pool: Executor | None,
 ) -> PolytopeCells:
     """Read facets, half-spaces, maps and volumes off the faces."""
     lists = (faces.begin, faces.size, faces.pool, faces.count)
     dims, cells = faces.vertices.shape[1], int(faces.count[-1])
     inner = face_cutting.centers_of(faces.vertices, *lists)
-    volumes = face_cutting.volumes_of(*lists, inner)
+    # The kernels leave the interpreter to other threads.
+    volumes = _begun(pool, face_cutting.volumes_of, *lists, inner)
+    vertices = _begun(pool, face_cutting.corners_of, *lists)
     sizes, begins = faces.size[dims, :cells], faces.begin[dims, :cells]
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     facets = faces.pool[dims, np.arange(offsets[-1]) + np.repeat(begins - offsets[:-1], sizes)]
     owner = np.repeat(np.arange(cells), sizes)
     beside = face_cutting.cells_beside(*lists)[facets]
     centers, walls = inner[dims, :cells], faces.walls[facets]
-    seen = walls_at(graph, centers, walls, offsets, box)
+    seen = walls_at(graph, centers, walls, offsets, box, pool)
     radii = np.minimum.reduceat(seen.room, offsets[:-1])
     across = np.where(beside[:, 0] == owner, beside[:, 1], beside[:, 0])
+    starts, numbers = vertices()
+    corners = Corners(faces.vertices, starts, numbers, volumes())
     found = PolytopeCells(
         offsets, seen.normals, seen.room + (seen.normals * centers[owner]).sum(1), walls,
-        across, centers, radii, seen.maps,
-        Corners(faces.vertices, *face_cutting.corners_of(*lists), volumes), complete,
+        across, centers, radii, seen.maps, corners, complete,
     )  # fmt: skip
     if any(_many(step) for step in graph.steps):
         if not complete:  # what stands between two cells may be no wall: each pattern counts once
@@ -224,6 +266,15 @@ def _finished(
         same = seen.silent & (across >= 0) & (seen.patterns[across] == seen.patterns[owner])
         found = merged_cells(found, same)
     return without_thin_cells(found, thinnest)
+
+
+def _begun(
+    pool: Executor | None, function: Callable[..., Any], *arguments: Any
+) -> Callable[[], Any]:
+    """Begin a call in a thread, if there is one; returns what waits for its value."""
+    if pool is None:
+        return partial(function, *arguments)
+    return pool.submit(function, *arguments).result
 
 
 def _many(step: Step) -> bool:

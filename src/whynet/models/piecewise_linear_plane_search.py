@@ -7,6 +7,7 @@ become does not depend on it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
@@ -32,8 +33,15 @@ from whynet.models.piecewise_linear_plane_state import (
     part_of,
     refined,
 )
-from whynet.numerics.plane_cutting import cut_cells, refine
-from whynet.numerics.plane_joining import SHARED, Part, SharedEdges, join_parts
+from whynet.numerics.plane_cutting import cut_cells, neighbors_of, refine
+from whynet.numerics.plane_joining import (
+    SHARED,
+    Border,
+    Part,
+    SharedEdges,
+    border_of,
+    join_parts,
+)
 
 Array = np.ndarray[Any, Any]
 
@@ -75,7 +83,7 @@ class Search:
 
     def __init__(
         self, graph: PiecewiseLinearGraph, polygon: Array, origin: Tensor, axes: Tensor,
-        most: int, part_bytes: int,
+        most: int, part_bytes: int, keep: Callable[[Part], Callable[[], Part]] | None = None,
     ) -> None:  # fmt: skip
         self.graph, self.most = graph, most
         self.probes = Probes({}, ())
@@ -83,7 +91,9 @@ class Search:
         self.part_bytes = part_bytes
         self.extent = float(np.ptp(polygon, axis=0).max())
         self.named = len(polygon)
-        self.parts: list[tuple[tuple[int, ...], Part]] = []
+        self.parts: list[tuple[tuple[int, ...], Border, Callable[[], Part]]] = []
+        self.keep = keep
+        self.near = _SAME * self.extent
         self.cells = 1
         self.edges: list[tuple[Array, Array, Array]] = []
         self.shared = 0
@@ -131,16 +141,27 @@ class Search:
             state.vertices.copy(), item.names, state.offsets.copy(), state.corners.copy(),
             state.origins.copy(), maps,
         )  # fmt: skip
-        self.parts.append((item.path, part))
+        held = (lambda: part) if self.keep is None else self.keep(part)
+        self.parts.append((item.path, border_of(part), held))
 
-    def joined(self) -> tuple[Array, Array, Array, Array, Array]:
-        """Return all cells in one table."""
-        parts = [part for _, part in sorted(self.parts, key=lambda pair: pair[0])]
-        if len(parts) == 1:
-            part = parts[0]
-            return part.vertices, part.offsets, part.corners, part.origins, part.maps
-        held = [np.concatenate(columns) for columns in zip(*self.edges, strict=True)]
-        return join_parts(parts, SharedEdges(*held), _SAME * self.extent)
+    def in_order(self) -> list[tuple[tuple[int, ...], Border, Callable[[], Part]]]:
+        """Return the finished parts in the order in which the polygon was cut into them."""
+        return sorted(self.parts, key=lambda held: held[0])
+
+    def shared_edges(self) -> SharedEdges:
+        """Return the edges along which parts were taken from each other."""
+        if not self.edges:
+            return SharedEdges(np.zeros(0, int), np.zeros((0, 2), int), np.zeros((0, 2, 2)))
+        return SharedEdges(*(np.concatenate(columns) for columns in zip(*self.edges, strict=True)))
+
+    def joined(self) -> tuple[Array, Array, Array, Array, Array, Array]:
+        """Return all cells in one table, as `join_parts` does."""
+        parts = [held() for _, _, held in self.in_order()]
+        if len(parts) > 1:
+            return join_parts(parts, self.shared_edges(), self.near)
+        (part,) = parts
+        neighbors = neighbors_of(part.offsets, part.corners)
+        return part.vertices, part.offsets, part.corners, neighbors, part.origins, part.maps
 
     def _units(self, step: Step, state: PlaneState) -> int:
         bends = step.operation.bends

@@ -13,7 +13,12 @@ wait as a part of their own. Vertices on the edges between parts are joined in t
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+from pathlib import Path
 from threading import Condition, Thread
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -24,7 +29,7 @@ from whynet.models.piecewise_linear_plane_probes import probed
 from whynet.models.piecewise_linear_plane_search import Search, Waiting
 from whynet.models.piecewise_linear_plane_state import PlaneState
 from whynet.numerics.plane_cells import PlaneCells
-from whynet.numerics.plane_cutting import neighbors_of
+from whynet.numerics.plane_joining import Joined, Joining, Part
 
 PART_BYTES = 2**27
 """Of the values of one part. Larger ones do not fit into caches, smaller ones cost more joints."""
@@ -58,35 +63,116 @@ def subdivide(
         The cells, `complete` false where it was interrupted or stopped.
 
     """
-    axes, origin = axes.double(), origin.double()
     corners = np.asarray(polygon, dtype=np.float64)
-    search = Search(graph, corners, origin, axes, max_cells, part_bytes)
-    team = _Team(search, [_whole(corners, origin, axes)], until)
+    search = Search(graph, corners, origin.double(), axes.double(), max_cells, part_bytes)
+    complete, interrupted = _carried(search, corners, until, workers)
+    vertices, offsets, corners, neighbors, origins, maps = search.joined()
+    return PlaneCells(vertices, offsets, corners, neighbors, origins, maps, complete, interrupted)
+
+
+@torch.no_grad()
+def subdivide_in_pieces(
+    graph: PiecewiseLinearGraph,
+    origin: Tensor,
+    axes: Tensor,
+    polygon: np.ndarray,
+    receiver: Receiver,
+    folder: Path,
+    max_cells: int,
+    part_bytes: int = PART_BYTES,
+    until: float = np.inf,
+    workers: int | None = None,
+) -> tuple[bool, bool]:
+    """Cut a convex polygon into cells that need not fit into memory; arguments as of `subdivide`.
+
+    Args:
+        graph: the network.
+        origin: the input at the coordinates (0, 0).
+        axes: what one unit of each coordinate adds.
+        polygon: corners.
+        receiver: is given the rows of the table that `subdivide` would return, part by part.
+        folder: where finished parts wait on disk until they are joined; they are removed.
+        max_cells: cells above which it stops.
+        part_bytes: about how many bytes of the network's values are held at once.
+        until: when it stops.
+        workers: threads.
+
+    Returns:
+        Whether the cells are complete, and whether somebody interrupted. What was received until
+        an interruption stands: its cells are a lower bound.
+
+    """
+    corners = np.asarray(polygon, dtype=np.float64)
+    spill = _Spill(folder)
+    search = Search(graph, corners, origin.double(), axes.double(), max_cells, part_bytes, spill)
+    complete, interrupted = _carried(search, corners, until, workers)
+    parts = search.in_order()
+    joining = Joining([border for _, border, _ in parts], search.shared_edges(), search.near)
+    try:
+        for _, _, held in parts:
+            receiver.rows(joining.joined(held()))
+        receiver.across(*joining.across())
+    except KeyboardInterrupt:
+        return False, True
+    return complete, interrupted
+
+
+class Receiver(Protocol):
+    """Takes a table part by part."""
+
+    def rows(self, joined: Joined) -> None:
+        """Take the rows of one part, which follow those before."""
+
+    def across(self, places: np.ndarray, cells: np.ndarray) -> None:
+        """Take what is across the edges between parts: places among the corners, and cells."""
+
+
+class _Spill:
+    """Keeps parts on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.numbers = folder, count()
+
+    def __call__(self, part: Part) -> Callable[[], Part]:
+        file = self.folder / f"{next(self.numbers)}.npz"
+        np.savez(file, **vars(part))
+        return partial(self.taken, file)
+
+    @staticmethod
+    def taken(file: Path) -> Part:
+        with np.load(file, allow_pickle=False) as held:
+            part = Part(**held)
+        file.unlink()
+        return part
+
+
+def _carried(
+    search: Search, corners: np.ndarray, until: float, workers: int | None
+) -> tuple[bool, bool]:
+    """Carry a search to its end; returns whether it is complete, and whether interrupted."""
+    team = _Team(search, [_whole(corners, search.origin, search.axes)], until)
     interrupted = False
     threads = torch.get_num_threads()
     try:
-        search.probes = probed(graph, origin, axes, corners)
+        search.probes = probed(search.graph, search.origin, search.axes, corners)
         torch.set_num_threads(1 if threads > 1 and workers != 1 else threads)
         team.run(threads if workers is None else workers)
     except KeyboardInterrupt:
         interrupted = True  # what was cut so far stands
     finally:
         torch.set_num_threads(threads)
-    complete = not team.waiting
     for item in team.waiting:
         search.finish(item)
-    vertices, offsets, corners, origins, maps = search.joined()
-    neighbors = neighbors_of(offsets, corners)
-    return PlaneCells(vertices, offsets, corners, neighbors, origins, maps, complete, interrupted)
+    return not team.waiting, interrupted
 
 
 def _whole(polygon: np.ndarray, origin: Tensor, axes: Tensor) -> Waiting:
     """Return the polygon as one cell."""
-    count = len(polygon)
+    size = len(polygon)
     inputs = origin + torch.tensordot(torch.from_numpy(polygon), axes, 1)
-    edges = np.arange(count)
-    state = PlaneState(polygon, np.array([0, count]), edges, np.full(count, -1), {0: inputs})
-    return Waiting(state, np.arange(count))
+    edges = np.arange(size)
+    state = PlaneState(polygon, np.array([0, size]), edges, np.full(size, -1), {0: inputs})
+    return Waiting(state, np.arange(size))
 
 
 class _Team:

@@ -16,9 +16,9 @@ from signal import SIG_IGN, SIGINT, signal
 import numpy as np
 import torch
 
-from whynet.models.piecewise_linear import PiecewiseLinearGraph
+from whynet.models.piecewise_linear import PiecewiseLinearGraph, Step
 from whynet.models.piecewise_linear_box_walls import walls_at
-from whynet.models.piecewise_linear_boxes import Limits
+from whynet.models.piecewise_linear_boxes import Limits, all_taken
 from whynet.models.piecewise_linear_local import LocalBend, local_maps
 from whynet.models.piecewise_linear_program_parts import Part, Wall, cuts, halves
 from whynet.numerics.polytope_cells import PolytopeCells
@@ -62,24 +62,21 @@ def cells_by_programs(
 
     """
     parts = [_box(low, high)]
-    complete = False
     pool = _pool(workers)
+
+    def take(number: int, step: Step) -> bool:
+        nonlocal parts
+        if step.operation.bends is None:
+            return True
+        done: list[list[Part]] = []
+        try:
+            return _cut_by(graph, number, parts, done, limits, thinnest, pool)
+        finally:
+            # What was cut so far stands, also after an interruption.
+            parts = [piece for pieces in done for piece in pieces] + parts[len(done) :]
+
     try:
-        for number, step in enumerate(graph.steps):
-            if step.operation.bends is None:
-                continue
-            done: list[list[Part]] = []
-            try:
-                whole = _cut_by(graph, number, parts, done, limits, thinnest, pool)
-            finally:
-                # What was cut so far stands, also after an interruption.
-                parts = [piece for pieces in done for piece in pieces] + parts[len(done) :]
-            if not whole:
-                break
-        else:
-            complete = True
-    except KeyboardInterrupt:
-        pass
+        complete = all_taken(graph, take)
     finally:
         if pool is not None:
             pool.shutdown(cancel_futures=True)

@@ -163,7 +163,7 @@ def _table_of_reasons() -> dict[str, str]:
 REASONS: Final[dict[str, str]] = _table_of_reasons()
 """Operation, in lower case, to what stands in the way of reading it as piecewise linear."""
 
-_UNKNOWN = (
+UNKNOWN = (
     "which is not in whynet's table of piecewise-linear ones; write it with linear, relu, maximum "
     "or the like"
 )
@@ -204,7 +204,7 @@ def find_handler(function: Callable[..., Any] | str, module: nn.Module | None) -
         found = next((MODULES[kind] for kind in inherited), None)
     if found is not None:
         return found
-    return REASONS.get(name.lower(), _UNKNOWN)
+    return REASONS.get(name.lower(), UNKNOWN)
 
 
 def read_operation(target: Callable[..., Any] | str, call: Call) -> Operation | str:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
-from whynet.models.piecewise_linear_table import IN_PLACE, function_name
+from whynet.models.piecewise_linear_table import IN_PLACE, REASONS, UNKNOWN, function_name
 
 
 class RefusedError(Exception):
@@ -46,6 +46,10 @@ def trace(module: nn.Module) -> fx.Graph:
     try:
         return fx.Tracer().trace(module)
     except Exception as error:
+        # A module of torch is read as one operation inside another, and is to be named as such.
+        if type(module).__module__.startswith("torch.nn."):
+            reason = REASONS.get(type(module).__name__.lower(), UNKNOWN)
+            raise RefusedError(f"it is a {type(module).__name__}, {reason}") from error
         raise RefusedError(
             "its forward cannot be traced, because its course depends on the values of its input "
             f"or it runs code outside torch ({first_line(error)}); write it without branches on "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import torch
@@ -17,6 +17,7 @@ from whynet.core.tags import TAGS
 from whynet.models.architecture import describe_architecture
 from whynet.models.batch_norm import RECALIBRATED, batch_normalized, recalibrated_on
 from whynet.models.data.examples import Examples
+from whynet.models.fitting_rows import forwarded
 from whynet.models.joint_checks import check_together
 from whynet.models.losses import Loss, load_loss
 from whynet.models.network_checks import (
@@ -209,13 +210,21 @@ class Subject:
         """
         cache: dict[str, tuple[Tensor, Tensor]] = self._outputs
         if split not in cache:
-            with torch.no_grad():
-                pairs = [
-                    (self.forward(self.parameters, inputs).cpu(), targets.cpu())
-                    for inputs, targets in self.batches(split)
-                ]
+            pairs = [(outputs.cpu(), targets.cpu()) for outputs, targets in self.answers(split)]
             cache[split] = (torch.cat([p[0] for p in pairs]), torch.cat([p[1] for p in pairs]))
         return cache[split]
+
+    @torch.no_grad()
+    def answers(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
+        """Iterate over outputs and targets of a split; out of memory halves the batch, with a note.
+
+        Raises MemoryError where one row does not fit.
+        """
+        yield from forwarded(partial(self.forward, self.parameters), self.batches(split), self._say)
+
+    def _say(self, note: str) -> None:
+        object.__setattr__(self, "notes", tuple(dict.fromkeys([*self.notes, note])))
+        self.__dict__.pop("facts", None)
 
     @cached_property
     def finite_splits(self) -> set[str]:

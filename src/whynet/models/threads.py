@@ -29,15 +29,25 @@ def advised_threads(subject: Subject) -> int:
     Cost: one forward pass over at most 4 rows.
 
     """
+    row = forward_work(subject)
+    if row is None:
+        return torch.get_num_threads()
+    return 1 if row * subject.batch_size < WORTH_SHARING else torch.get_num_threads()
+
+
+def forward_work(subject: Subject) -> float | None:
+    """Count the floating-point operations of a forward pass, a row; None where that fails.
+
+    Cost: one forward pass over at most 4 rows.
+    """
     rows = min(4, subject.batch_size, subject.examples(subject.any_split).count)
     inputs, _ = next(iter(subject.batches(subject.any_split, rows)))
     try:
         with preserved(), torch.no_grad(), FlopCounterMode(display=False) as counter:
             subject.forward(subject.parameters, inputs)
     except Exception:  # noqa: BLE001 - the user's code may not run under a dispatch mode
-        return torch.get_num_threads()
-    work = counter.get_total_flops() / rows * subject.batch_size
-    return 1 if work < WORTH_SHARING else torch.get_num_threads()
+        return None
+    return float(counter.get_total_flops()) / rows
 
 
 @contextmanager

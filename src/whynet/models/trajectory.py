@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,9 +16,11 @@ import xarray as xr
 from whynet.core.errors import InputError, StoreError
 from whynet.core.estimate import Estimate
 from whynet.core.measurement import Measurement, Quantity
+from whynet.models import trajectory_pictures
+from whynet.models.trajectory_pictures import Pictures
 
 FORMAT: Final = "whynet trajectory"
-SCHEMA_VERSION: Final = "1.0"
+SCHEMA_VERSION: Final = "1.1"
 """A newer major number is refused, an older minor one read."""
 
 MOST_BYTES: Final = 64 * 2**20
@@ -36,6 +38,7 @@ class Trajectory:
 
     Attributes:
         dataset: variables `x`, `x_low`, `x_high` over `step`, of the schema of `Measurement`.
+        pictures: cells of the network in a polygon at some of the steps, as a picture shows them.
 
     Raises:
         InputError: the dataset is none of that schema, or its steps do not rise from 0 or more.
@@ -43,6 +46,7 @@ class Trajectory:
     """
 
     dataset: xr.Dataset
+    pictures: Pictures = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         steps = self.dataset["step"].values if "step" in self.dataset.coords else np.array([])
@@ -52,6 +56,8 @@ class Trajectory:
         others = [str(n) for n, variable in self.dataset.items() if variable.dims != ("step",)]
         if others:
             raise InputError("dataset", f"{others[0]!r} of other axes", "quantities over step")
+        if any(step not in steps for step, _ in self.pictures):
+            raise InputError("pictures", "one of a step that is not recorded", "recorded steps")
         try:
             Measurement(self.dataset)
         except ValueError as error:
@@ -136,7 +142,9 @@ def _content(trajectory: Trajectory) -> dict[str, Any]:
                 for part, suffix in (("value", ""), ("low", "_low"), ("high", "_high"))
             },
         }
+    pictures = trajectory_pictures.written(trajectory.pictures)
     return {
+        **({"pictures": pictures} if pictures else {}),
         "step": list(trajectory.steps),
         "quantities": quantities,
         "cites": [str(key) for key in dataset.attrs.get("cites", ())],
@@ -237,4 +245,5 @@ def _trajectory(content: dict[str, Any]) -> Trajectory:
     if not isinstance(check, str):
         raise TypeError("the check is no text")
     coords = {"step": np.array(steps, dtype=np.int64)}
-    return Trajectory(Measurement.of(quantities, coords, cites, notes, check).dataset)
+    pictures = trajectory_pictures.parsed(content.get("pictures", []), steps)
+    return Trajectory(Measurement.of(quantities, coords, cites, notes, check).dataset, pictures)

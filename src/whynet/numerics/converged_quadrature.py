@@ -15,7 +15,15 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from whynet.numerics.lanczos import Operator, lanczos
-from whynet.numerics.lanczos_quadrature import Quadrature, join, lanczos_quadrature
+from whynet.numerics.lanczos_quadrature import (
+    Band,
+    Quadrature,
+    cumulative_band,
+    cumulative_bounds,
+    exact_cumulative,
+    join,
+    lanczos_quadrature,
+)
 from whynet.numerics.probes import rademacher
 
 Floats = NDArray[np.float64]
@@ -51,6 +59,24 @@ class Spectrum:
         share = np.full(len(self.known), 1 / self.rest.size)
         order = np.argsort(places)
         return places[order], np.concatenate([weights.ravel(), share])[order]
+
+    def band(self, places: ArrayLike, *, level: float = 0.95) -> Band:
+        """Return the share of the spectrum at or below each place, with its pointwise band.
+
+        The band covers the draw of the probes (Student's t) and the finite number of steps
+        (brackets of Chebyshev, Markov and Stieltjes, a probe each); `interval` from 30 probes on.
+
+        Args:
+            places: [G] eigenvalues.
+            level: nominal pointwise coverage, at least.
+
+        Raises:
+            InputError: fewer than 2 probes.
+
+        """
+        low, high = cumulative_bounds(self.rest.nodes, self.rest.weights, places)
+        exact = exact_cumulative(self.known, self.rest.size, places)
+        return cumulative_band(low, high, exact, level=level)
 
     def distance(self, eigenvalues: ArrayLike) -> float:
         """Return the Wasserstein-1 distance to a spectrum of which all eigenvalues are given."""

@@ -212,7 +212,8 @@ def _errors(values: Floats, residuals: Floats, chosen: NDArray[np.intp]) -> tupl
     gaps = (apart - residuals[chosen][:, None]).min(1)
     mine = residuals[chosen]
     with np.errstate(divide="ignore", invalid="ignore"):
-        squared = np.where(gaps > 0, mine**2 / gaps, np.inf)
+        # A single Ritz value has no gap, whatever its residual.
+        squared = np.where((gaps > 0) & np.isfinite(gaps), mine**2 / gaps, np.inf)
     return mine, np.minimum(mine, squared)
 
 
@@ -220,7 +221,7 @@ def _angle(values: Floats, residuals: Floats) -> float:
     """Sine of the angle between the span of the top Ritz vectors and that of eigenvectors."""
     count = len(residuals)
     if count in (0, len(values)):
-        return 0.0
+        return 0.0 if not residuals.any() else 1.0
     gap = float(values[-count] - values[-count - 1])
     return min(1.0, float(np.linalg.norm(residuals)) / gap) if gap > 0 else 1.0
 

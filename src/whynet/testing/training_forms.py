@@ -112,6 +112,7 @@ def truth(draw: int) -> dict[Key, float]:
             "distance_from_start": np.linalg.norm(w),
             "gradient_norm": np.linalg.norm(seen),
             "sharpness": largest,
+            "trace": float(np.trace(curvature)),
             "stability_limit": limit,
             "sharpness_over_limit": largest / limit,
             "learning_rate": RATE,

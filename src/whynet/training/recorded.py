@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -21,7 +22,7 @@ from whynet.derivatives.flat import Layout
 from whynet.derivatives.objective import Objective
 from whynet.derivatives.obstacles import obstacle
 from whynet.derivatives.plan import Plan
-from whynet.derivatives.products import gradient, hessian
+from whynet.derivatives.products import CurvatureOperator, gradient, hessian
 from whynet.derivatives.ways import loss_gradient
 from whynet.models.batch_norm import batch_normalized, recalibrate
 from whynet.models.features import features, find_head
@@ -32,7 +33,8 @@ from whynet.numerics.extreme_eigenvalues import extreme_eigenvalues
 from whynet.numerics.jackknife import delete_group, groups_of
 from whynet.numerics.kernel_matrices import centered, similarity
 from whynet.numerics.noise_scale import LEAST_GROUPS, noise_scale
-from whynet.training import recorded_pieces
+from whynet.numerics.plane_pictures import PlanePicture
+from whynet.training import recorded_pieces, recorded_trace
 from whynet.training.stability import Stability
 
 Values = dict[str, Estimate | str]
@@ -57,6 +59,7 @@ MEASURED: Final[dict[str, tuple[str, ...]]] = {
     "norms": ("weight_norm", "distance_from_start", "gradient_norm"),
     "noise": ("noise_scale",),
     "sharpness": ("sharpness", "stability_limit", "sharpness_over_limit", "learning_rate"),
+    "trace": ("trace",),
     "kernel": ("kernel_shape_drift", "kernel_trace_ratio"),
     "rank": ("feature_rank",),
     "pieces": recorded_pieces.QUANTITIES,
@@ -103,16 +106,41 @@ class Now:
     plan: Plan | NotApplicable
     stability: Stability | NotApplicable
 
+    @cached_property
+    def operator(self) -> CurvatureOperator:
+        """The Hessian of the objective, without weight decay; where there is a plan."""
+        assert isinstance(self.plan, Plan)
+        return hessian(self.objective, self.plan)
 
-def measured(now: Now, wanted: tuple[str, ...]) -> Values:
-    """Measure what is asked for; what fails gives its reason in place of a number."""
+    @cached_property
+    def decay(self) -> torch.Tensor:
+        """What weight decay adds to its diagonal, [P]."""
+        known = {} if isinstance(self.stability, NotApplicable) else self.stability.decay
+        parameters = self.subject.parameters.items()
+        parts = [torch.full_like(p, known.get(name, 0.0)) for name, p in parameters]
+        return self.operator.layout.flatten(parts)
+
+
+def measured(now: Now, wanted: tuple[str, ...]) -> tuple[Values, PlanePicture | None]:
+    """Measure what is asked for; what fails gives its reason in place of a number.
+
+    Returns:
+        Every quantity, and a picture of the cells where they are counted.
+
+    """
     found: Values = {}
+    picture = None
     for name in wanted:
         try:
-            found |= _FUNCTIONS[name](now)
+            if name == "pieces":
+                subject, order = measurable(now.subject), now.fixed.order
+                values, picture = recorded_pieces.pieces_of(subject, order)
+            else:
+                values = _FUNCTIONS[name](now)
+            found |= values
         except Exception as error:  # noqa: BLE001 - the network is foreign code and may raise anything
             found |= dict.fromkeys(MEASURED[name], f"It failed: {obstacle(error)}.")
-    return found
+    return found, picture
 
 
 def row_losses(now: Now) -> tuple[np.ndarray, float, bool]:
@@ -226,19 +254,10 @@ def _sharpness(now: Now) -> Values:
         )
     if isinstance(now.plan, NotApplicable):
         return found | dict.fromkeys(("sharpness", "sharpness_over_limit"), now.plan.reason)
-    operator = hessian(now.objective, now.plan)
-    layout = operator.layout
-    decay = torch.zeros(layout.size, dtype=layout.dtype, device=layout.device)
-    if isinstance(stability, Stability):
-        decay = layout.flatten(
-            [
-                torch.full_like(parameter, stability.decay[name])
-                for name, parameter in now.subject.parameters.items()
-            ]
-        )
+    layout = now.operator.layout
 
     def product(vector: torch.Tensor) -> torch.Tensor:
-        return operator.matvec(vector) + decay * vector
+        return now.operator.matvec(vector) + now.decay * vector
 
     if isinstance(stability, NotApplicable) or stability.plain:
         found["sharpness"] = largest = _largest(product, layout, now.fixed.seed)
@@ -251,6 +270,12 @@ def _sharpness(now: Now) -> Values:
     found["sharpness"] = "What counts here is the preconditioned Hessian; see the ratio."
     found["sharpness_over_limit"] = _divided(ratio, 1.0)
     return found
+
+
+def _trace(now: Now) -> Values:
+    if isinstance(now.plan, NotApplicable):
+        return {"trace": now.plan.reason}
+    return {"trace": recorded_trace.trace_of(now.operator, now.decay, now.fixed.seed)}
 
 
 def _rate(stability: Stability) -> Estimate | str:
@@ -369,7 +394,7 @@ _FUNCTIONS: Final[Mapping[str, Callable[[Now], Values]]] = {
     "norms": _norms,
     "noise": _noise,
     "sharpness": _sharpness,
+    "trace": _trace,
     "kernel": _drift,
     "rank": _rank,
-    "pieces": lambda now: recorded_pieces.pieces_of(measurable(now.subject), now.fixed.order),
 }

@@ -15,6 +15,7 @@ from whynet.models.piecewise_linear_planes import subdivide
 from whynet.models.piecewise_linear_segments import segment_pieces
 from whynet.models.subject import Subject
 from whynet.numerics import intervals
+from whynet.numerics.plane_pictures import PlanePicture, picture_of
 
 QUANTITIES: Final = ("pieces_between_rows", "cells_of_triangle")
 
@@ -28,7 +29,9 @@ MOST_CELLS, MOST_BYTES = 5_000, 2**26
 _THIN = 1e-9
 
 
-def pieces_of(subject: Subject, order: np.ndarray) -> dict[str, Estimate | str]:
+def pieces_of(
+    subject: Subject, order: np.ndarray
+) -> tuple[dict[str, Estimate | str], PlanePicture | None]:
     """Count activation pieces along segments between rows, and cells of a triangle of three.
 
     Args:
@@ -37,22 +40,21 @@ def pieces_of(subject: Subject, order: np.ndarray) -> dict[str, Estimate | str]:
             are.
 
     Returns:
-        The mean over segments with its t interval, and the exact count of cells; or why not.
+        The mean over segments with its t interval, and the exact count of cells, or why not; and
+        a picture of these cells, where they can be counted.
 
     """
     graph = subject.graph
     if isinstance(graph, NotApplicable):
         reason = graph.reason.removeprefix("This does not apply: ")
-        return dict.fromkeys(QUANTITIES, reason[:1].upper() + reason[1:])
+        return dict.fromkeys(QUANTITIES, reason[:1].upper() + reason[1:]), None
     if graph.units > UNITS:
-        return dict.fromkeys(QUANTITIES, f"It has more than {UNITS:,} units.")
+        return dict.fromkeys(QUANTITIES, f"It has more than {UNITS:,} units."), None
     rows, _ = subject.examples("train").take(order.tolist(), dtype=torch.float64)
     assert isinstance(rows, Tensor)
     rows = rows.cpu()
-    return {
-        QUANTITIES[0]: _between(graph, rows),
-        QUANTITIES[1]: _around(graph, rows),
-    }
+    cells, picture = _around(graph, rows, "classification" in subject.loss.task)
+    return {QUANTITIES[0]: _between(graph, rows), QUANTITIES[1]: cells}, picture
 
 
 def _between(graph: PiecewiseLinearGraph, rows: Tensor) -> Estimate | str:
@@ -70,10 +72,12 @@ def _between(graph: PiecewiseLinearGraph, rows: Tensor) -> Estimate | str:
     return intervals.mean_t(pieces, unit="count", how=how, over="segments between training rows")
 
 
-def _around(graph: PiecewiseLinearGraph, rows: Tensor) -> Estimate | str:
+def _around(
+    graph: PiecewiseLinearGraph, rows: Tensor, classes: bool
+) -> tuple[Estimate | str, PlanePicture | None]:
     corners = _triangle(rows)
     if corners is None:
-        return "The recorded rows lie on a line."
+        return "The recorded rows lie on a line.", None
     origin, sides = corners[0], corners[1:] - corners[0]
     axes, lower = np.linalg.qr(sides.flatten(1).numpy().T)
     polygon = np.vstack([np.zeros(2), lower.T])
@@ -84,10 +88,11 @@ def _around(graph: PiecewiseLinearGraph, rows: Tensor) -> Estimate | str:
         np.ascontiguousarray(polygon), MOST_CELLS, MOST_BYTES,
     )  # fmt: skip
     if not cells.complete:
-        return f"It has more than {MOST_CELLS:,} cells."
+        return f"It has more than {MOST_CELLS:,} cells.", None
     count = float(len(cells.offsets) - 1)
     how = "cells of the triangle of three training rows, counted exactly"
-    return Estimate(count, count, count, "exact", 0.95, "count", how, "")
+    found = Estimate(count, count, count, "exact", 0.95, "count", how, "")
+    return found, picture_of(cells, polygon, classes)
 
 
 def _triangle(rows: Tensor) -> Tensor | None:

@@ -26,6 +26,8 @@ from whynet.models.features import bounded
 from whynet.models.preservation import preserved
 from whynet.models.subject import Subject
 from whynet.models.trajectory import Trajectory
+from whynet.models.trajectory_pictures import chosen, thinned
+from whynet.numerics.plane_pictures import PlanePicture
 from whynet.training.recorded import (
     MEASURED,
     Fixed,
@@ -92,8 +94,8 @@ class Recorder:
             that comes too early waits (or is left out, with `every`). None for no bound. The
             first and the last step are always measured. Ignored where `steps` are given.
         rows: training rows that everything is measured on, drawn once.
-        quantities: what to measure, of `loss`, `norms`, `noise`, `sharpness`, `kernel`, `rank`,
-            `pieces`.
+        quantities: what to measure, of `loss`, `norms`, `noise`, `sharpness`, `trace`, `kernel`,
+            `rank`, `pieces`.
         batch_size: rows of a training step, to hold the noise scale against.
         output: which entry of a dict or tuple output is examined.
         dtype: precision to measure in; that of the network by default.
@@ -104,7 +106,7 @@ class Recorder:
     A scalar in the mapping beside `loss`, `optimizer` and `batch_size` is recorded as it is.
 
     Cost of a step that is measured: about 75 gradients of the rows for the sharpness (twice that
-    for Adam), 3 for the rest, and one copy of the network.
+    for Adam), 60 for the trace, 3 for the rest, and one copy of the network.
 
     Raises:
         InputError: network, data and loss do not fit, or an argument is out of its range.
@@ -137,7 +139,7 @@ class Recorder:
         self._model, self._optimizer = model, optimizer
         self._plan: Plan | NotApplicable = NotApplicable("Not looked for yet.")
         self._tries = 0
-        self._points: dict[int, _Point] = {}
+        self._points, self._pictures = dict[int, _Point](), dict[int, PlanePicture]()
         self._last, self._logged = 0, dict[str, Any]()
         with self._apart():
             data = Examples.from_any(train, "train")
@@ -200,9 +202,8 @@ class Recorder:
                 f"{self._plan.check:.1e}."
             )
         coords = {"step": np.array(steps, dtype=np.int64)}
-        return Trajectory(
-            Measurement.of(quantities, coords, CITES, self._notes(), check).dataset
-        )  # fmt: skip
+        found = Measurement.of(quantities, coords, CITES, self._notes(), check)
+        return Trajectory(found.dataset, chosen(self._pictures))
 
     def _notes(self) -> tuple[str, ...]:
         fixed, notes = self._fixed, list(NOTES)
@@ -254,7 +255,10 @@ class Recorder:
                 self._points[step] = _Point(values, None)
                 return
             now = self._now(subject)
-            values |= measured(now, self._wanted)
+            found, picture = measured(now, self._wanted)
+            values |= found
+            if picture is not None:
+                self._pictures = thinned({**self._pictures, step: picture})
             if "loss" in self._wanted and isinstance(values["loss"], Estimate):
                 losses = row_losses(now)[0]
         self._cost = self.seconds - spent
@@ -262,7 +266,7 @@ class Recorder:
 
     def _now(self, subject: Subject) -> Now:
         objective = training_objective_from(subject)
-        look = "sharpness" in self._wanted and isinstance(self._plan, NotApplicable)
+        look = {"sharpness", "trace"} & {*self._wanted} and isinstance(self._plan, NotApplicable)
         if look and self._tries < TRIES:
             self._tries += 1
             self._plan = choose_plan(objective, self._fixed.seed)

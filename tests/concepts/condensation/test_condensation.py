@@ -95,7 +95,7 @@ def test_without_initial_weights_the_null_alone_decides(condensed_layer: nn.Sequ
     assert [finding.key for finding in panel.findings] == ["condensed"]
     assert "before training" not in panel.findings[0].numbers
     statuses = {a.text: a.status for a in panel.assumptions}
-    assert statuses["The weights before training are known"] == "not met"
+    assert statuses["It was measured before training too"] == "not met"
 
 
 def test_dead_units_are_reported_with_the_effect_of_holding_them_at_zero(

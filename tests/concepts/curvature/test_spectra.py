@@ -122,7 +122,9 @@ def test_adaptive_sharpness_does_not_depend_on_the_scale_of_layers() -> None:
     case = CASES["relu-mlp"]
     point = torch.cat([p.detach().double().reshape(-1) for p in case.build().parameters()]).abs()
     whole = point[:, None] * dense_hessian("relu-mlp") * point
-    assert plain.low <= float(torch.linalg.eigvalsh(whole)[-1]) <= plain.high
+    true = float(torch.linalg.eigvalsh(whole)[-1])
+    assert plain.low <= true <= plain.high
+    assert plain.value == pytest.approx(true, rel=1e-3)
 
 
 def test_the_noise_scale_is_that_of_all_examples() -> None:
@@ -136,3 +138,33 @@ def test_the_noise_scale_is_that_of_all_examples() -> None:
     assert (few.kind, found.kind) == ("indicative", "interval")
     with pytest.raises(InputError, match="groups: found 60 for 48 rows"):
         whynet.curvature.noise_scale(subject("tanh-mlp"), groups=60)
+
+
+@DTYPES
+def test_the_saddle_index_is_bracketed(dtype: torch.dtype) -> None:
+    name = "tanh-mlp"
+    values = np.linalg.eigvalsh(dense_hessian(name).numpy())
+    ours, inside, widths = CASES[name].subject(dtype=dtype), [], []
+    for seed in range(6):
+        found = whynet.curvature.saddle_index(ours, share=0.02, seed=seed)
+        true = int((values < -found.threshold).sum())
+        assert found.threshold == pytest.approx(0.02 * values[-1], rel=1e-2)
+        assert 3 <= found.least <= true
+        inside.append(found.count.low <= true <= found.count.high)
+        widths.append(found.count.width)
+        assert abs(found.count.value - true) <= 0.4 * true
+    assert sum(inside) >= 5
+    assert found.count.kind == "interval"
+    assert np.mean(widths) < 0.6 * len(values)
+
+
+def test_a_minimum_has_no_saddle_index() -> None:
+    """The control: squares of a linear model have no negative eigenvalue."""
+    x = torch.tensor(np.random.default_rng(0).standard_normal((60, 5)))
+    module = nn.Linear(5, 1).double()
+    ours = Subject(module, train=(x, x[:, :1]), loss="mse", dtype=torch.float64)
+    found = whynet.curvature.saddle_index(ours)
+    assert (found.count.low, found.least) == (0, 0)
+    assert found.count.high < 1
+    with pytest.raises(InputError, match="share: found 0; wanted a share"):
+        whynet.curvature.saddle_index(ours, share=0)

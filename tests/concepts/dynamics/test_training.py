@@ -242,3 +242,38 @@ def test_a_run_that_diverges_is_recorded_as_far_as_it_went() -> None:
 def test_metadata() -> None:
     assert QUESTION.uses == ("training-record",)
     assert dataclasses.is_dataclass(QUESTION)
+
+
+def test_the_panel_shows_the_cells_at_steps_of_the_training() -> None:
+    def build() -> nn.Module:
+        torch.manual_seed(3)
+        return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).double()
+
+    x = torch.randn(60, 4, generator=torch.Generator().manual_seed(0)).double()
+    for loss, targets, words in (
+        ("cross_entropy", (x[:, 0] > 0).long(), "the predicted class"),
+        ("mse", x[:, :3] ** 2, "the first output"),
+    ):
+        model = build()
+        recorder = Recorder(
+            model, train=(x, targets), loss=loss, steps=[1, 2, 4], quantities=["loss", "pieces"]
+        )
+        for step in range(1, 5):
+            with torch.no_grad():
+                model[0].weight.mul_(1.3)
+            recorder(step)
+        record = recorder.trajectory()
+        subject = Subject(model, train=(x, targets), loss=loss, trajectory=record)
+        measured = measure("training-record", subject)
+        assert isinstance(measured, Measurement)
+        (film,) = [one for one in panel(measured, subject).figures if one.name == "training-cells"]
+        assert words in film.caption
+        for step in record.steps:
+            cells = int(record.estimate("cells_of_triangle", step).value)
+            assert f"step {step}: {cells:,}" in film.alt
+        canvas = Figure()
+        film.draw(canvas)
+        assert len(canvas.axes) == len(record.steps)
+        shapes = [len(axes.collections[0].get_paths()) for axes in canvas.axes]
+        parts = [len(picture.classes) for _, picture in record.pictures]
+        assert shapes == parts

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from whynet.derivatives import row_jacobians
 from whynet.derivatives.empirical_ntk import empirical_ntk, plan_ntk
-from whynet.derivatives.objective import row_count
+from whynet.models.fitting_rows import row_count
 from whynet.models.preservation import fingerprint
 from whynet.models.subject import Subject
 from whynet.testing.kernel_forms import two_layer_kernel, two_layers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ WIDTH, OUTPUTS, DRAWS = 256, 24, 10
 class Residual(nn.Module):
     """Two blocks, each normalized, with a skip; a third branch is scaled by a number."""
 
-    def __init__(self, norm: type[nn.Module] = nn.LayerNorm) -> None:
+    def __init__(self, norm: Callable[[int], nn.Module] = nn.LayerNorm) -> None:
         super().__init__()
         self.first = nn.Linear(5, WIDTH)
         self.norms = nn.ModuleList(norm(WIDTH) for _ in range(2))
@@ -49,6 +50,24 @@ class Bent(nn.Module):
         return nn.functional.linear(self.bend(hidden), self.last / 16.0)
 
 
+class Skipping(nn.Module):
+    """A block of two convolutions with batch normalization, as in ResNets, and its skip."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(2, 96, 3, padding=1, bias=False)
+        self.one, self.two = (nn.Conv2d(96, 96, 3, padding=1, bias=False) for _ in range(2))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(96, eps=0.3) for _ in range(2))
+        self.pool, self.last = nn.AdaptiveAvgPool2d(1), nn.Linear(96, OUTPUTS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        held = self.first(x)
+        hidden = torch.relu(self.norms[0](self.one(torch.relu(held))))
+        return self.last(
+            torch.flatten(self.pool(torch.relu(self.norms[1](self.two(hidden)) + held)), 1)
+        )
+
+
 def images(*last: nn.Module, channels: int = 96, features: int | None = None) -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(2, channels, 3, padding=1, stride=(1, 2)), nn.ReLU(),
@@ -71,6 +90,17 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         lambda: images(nn.AvgPool2d((2, 1)), nn.Flatten(), features=96 * 2), (2, 4, 5)
     ),
     "pooled-everywhere": (lambda: images(nn.AdaptiveAvgPool2d(1), nn.Flatten()), (2, 4, 5)),
+    "without-scales": (
+        lambda: Residual(partial(nn.LayerNorm, elementwise_affine=False)), (5,)
+    ),
+    "batch-norm": (
+        lambda: nn.Sequential(
+            nn.Linear(5, WIDTH), nn.BatchNorm1d(WIDTH, eps=0.5), nn.ReLU(),
+            nn.Linear(WIDTH, OUTPUTS),
+        ),
+        (5,),
+    ),
+    "skipping": (Skipping, (2, 4, 5)),
     "series": (
         lambda: nn.Sequential(
             nn.Conv1d(3, 128, 3), nn.SiLU(), nn.AvgPool1d(2), nn.Conv1d(128, 128, 2),
@@ -205,10 +235,52 @@ def _chain(*layers: nn.Module) -> nn.Module:
     return nn.Sequential(nn.Linear(5, 8), *layers, nn.Linear(8, 1))
 
 
+def _moved(norm: nn.Module, name: str) -> nn.Module:
+    with torch.no_grad():
+        getattr(norm, name)[0] += 1
+    return norm
+
+
+class Attending(nn.Module):
+    """Attention inside a module, and a course that hangs on the shape of its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.ModuleDict({"attention": nn.MultiheadAttention(8, 2)})
+        self.last = nn.Linear(8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.body["attention"](x, x, x)[0] if len(x) > 1 else x
+        return self.last(hidden)
+
+
+BATCH_ALONE = nn.BatchNorm1d(8, track_running_stats=False)
+
+
 @pytest.mark.parametrize(
     ("module", "said"),
     [
-        (_chain(nn.BatchNorm1d(8)), r"`1` is a BatchNorm1d, which has no limit"),
+        (
+            _chain(BATCH_ALONE),
+            r"`1` is a BatchNorm1d, with the statistics of the batch, which ties",
+        ),
+        (
+            _chain(_moved(nn.BatchNorm1d(8), "running_mean")),
+            r"`1` .* were estimated from data .*; res",
+        ),
+        (
+            _chain(_moved(nn.BatchNorm1d(8), "running_var")),
+            r"`1` .* were estimated from data .*; res",
+        ),
+        (_chain(_moved(nn.BatchNorm1d(8), "weight")), r"`1` is a BatchNorm1d, whose scales differ"),
+        (_chain(_moved(nn.LayerNorm(8), "weight")), r"`1` is a LayerNorm, whose scales differ"),
+        (
+            nn.Sequential(nn.Conv2d(1, 4, 3), nn.MaxPool2d(2)),
+            r"`1` is a MaxPool2d, the mean of whose .*"
+            r"; average pooling has; wanted .*whynet\.kernels\.ntk measures",
+        ),
+        (Attending(), r"`body.attention` is a MultiheadAttention, whose limit, of many heads"),
+        (_chain(nn.GRU(8, 8)), r"`1` is a GRU, which reads its weights once a step"),
         (_chain(nn.Softmax(1)), r"`1` is a Softmax, which has no limit"),
         (_chain(nn.ReLU(), nn.LayerNorm(8)), r"`2` is a LayerNorm, applied to what is not Gauss"),
         (nn.Sequential(nn.ReLU(), nn.Linear(5, 1)), r"`0` is a ReLU, applied to what is not Gauss"),

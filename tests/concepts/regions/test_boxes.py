@@ -21,10 +21,11 @@ from whynet.concepts.approximation.theory.sawtooth_networks import sawtooth
 from whynet.concepts.regions.boxes import BoxRegions
 from whynet.concepts.regions.subdivision import PlaneRegions
 from whynet.core.outcome import NotApplicable
-from whynet.models import piecewise_linear_boxes
+from whynet.models import piecewise_linear_box_walls, piecewise_linear_boxes
 from whynet.models.piecewise_linear import PiecewiseLinearGraph
 from whynet.models.piecewise_linear_operations import Value
 from whynet.models.piecewise_linear_source import graph_from
+from whynet.numerics import face_cutting
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["f32", "f64"])
 
@@ -360,3 +361,29 @@ def test_what_does_not_apply_is_named() -> None:
     assert isinstance(smooth, NotApplicable)
     with pytest.raises(whynet.InputError, match="number: found 1; wanted a number from 0 to 0"):
         cells_of(nn.Linear(3, 1), 3).cell(1)
+
+
+@pytest.mark.parametrize("dims", [3, 5])
+def test_threads_find_the_same_bits(dims: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Blocks of a few cells, so that threads have something to share.
+    monkeypatch.setattr(piecewise_linear_box_walls, "_AT_ONCE", 500)
+    net = network(dims, 10, 8, 2, seed=3)
+    one, three = cells_of(net, dims), cells_of(net, dims, workers=3)
+    assert one.count == three.count > 50
+    for cells, other in ((one.cells, three.cells), (one.cells.corners, three.cells.corners)):
+        for name, value in vars(cells).items():
+            if isinstance(value, np.ndarray):
+                assert np.array_equal(value, getattr(other, name)), name
+    assert torch.get_num_threads() == 1
+    layer = cells_of(nn.Sequential(nn.Linear(dims, 6), nn.ReLU()).double(), dims, workers=2)
+    assert layer.volumes.sum() == pytest.approx(2.0**dims)
+
+
+def test_what_fails_in_a_thread_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise ArithmeticError("in a thread")
+
+    monkeypatch.setattr(face_cutting, "volumes_of", fails)
+    with pytest.raises(ArithmeticError, match="in a thread"):
+        cells_of(network(3, 5, 1), 3, workers=2)
+    assert torch.is_grad_enabled()

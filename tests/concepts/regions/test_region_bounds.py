@@ -126,6 +126,9 @@ def test_the_mean_count_of_cells_is_below_its_bound() -> None:
     # E |w|^4 of two normal weights of variance 1 is 8; the density of a bias is largest at 0.
     bound = expected_cells_bound(units, inputs, 8**0.25, 1 / (0.5 * (2 * np.pi) ** 0.5))
     assert 0 < np.mean(counts) <= bound * (2 * side) ** 2
+    # By the count of lowest corners a factor of 4 in the place of 32 will do, with E |w|^2 = 2.
+    sharper = (4 / 32) ** 2 * expected_cells_bound(units, inputs, 2**0.5, 2 * (2 * np.pi) ** -0.5)
+    assert np.mean(counts) <= sharper * (2 * side) ** 2 < bound * (2 * side) ** 2
     assert expected_cells_bound(3, 4, 1.0, 1.0) == 8
     assert expected_cells_bound(4, 2, 0.5, 0.25) == (32 * 0.125 * 4) ** 2 / 2
     for bad in ({"gradient": 0.0, "density": 1.0}, {"gradient": 1.0, "density": float("inf")}):

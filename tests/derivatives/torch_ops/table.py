@@ -16,7 +16,8 @@ from tests.derivatives.torch_ops import (
 )
 from tests.derivatives.torch_ops.small import Case, Cases
 
-from whynet.derivatives.objective import Objective, objective_of, row_count, widen
+from whynet.derivatives.objective import Objective, objective_of, widen
+from whynet.models.fitting_rows import row_count
 
 FILES = (activations_and_losses, normalization, spatial, sequences, tensors, hazards, compiled)
 CASES: Cases = {name: build for file in FILES for name, build in file.CASES.items()}

@@ -26,7 +26,9 @@ def measured_over_predicted(
     axes.plot([-0.5, top + 0.5], [-0.5, top + 0.5], color="#c6ccd5", lw=1, zorder=0)
     for place, (name, (wanted, found)) in enumerate(pairs.items()):
         points, count = np.unique(np.stack([wanted, found], 1), axis=0, return_counts=True)
-        axes.scatter(points[:, 0] + 0.12 * place, points[:, 1], 12 + 4 * count, label=name)
+        color = f"C{place}"
+        axes.scatter(points[:, 0] + 0.12 * place, points[:, 1], 12 + 4 * count, color=color)
+        axes.plot([], [], "o", markersize=5, color=color, label=name)
     axes.set_xlabel(f"{words}, predicted")
     axes.set_ylabel("measured")
     axes.legend(fontsize="small")

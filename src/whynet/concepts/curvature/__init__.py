@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from whynet.concepts.curvature.operators import gradient_covariance as gradient_covariance
     from whynet.concepts.curvature.operators import hessian as hessian
     from whynet.concepts.curvature.operators import jacobian as jacobian
+    from whynet.concepts.curvature.saddle import SaddleIndex as SaddleIndex
+    from whynet.concepts.curvature.saddle import saddle_index as saddle_index
     from whynet.concepts.curvature.spectra import CurvatureSpectrum as CurvatureSpectrum
     from whynet.concepts.curvature.spectra import adaptive_sharpness as adaptive_sharpness
     from whynet.concepts.curvature.spectra import density as density
@@ -31,6 +33,8 @@ _HOMES = {
     "fisher": "whynet.concepts.curvature.operators",
     "jacobian": "whynet.concepts.curvature.operators",
     "gradient_covariance": "whynet.concepts.curvature.operators",
+    "saddle_index": "whynet.concepts.curvature.saddle",
+    "SaddleIndex": "whynet.concepts.curvature.saddle",
     "spectrum": "whynet.concepts.curvature.spectra",
     "CurvatureSpectrum": "whynet.concepts.curvature.spectra",
     "density": "whynet.concepts.curvature.spectra",

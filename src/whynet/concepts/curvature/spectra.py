@@ -129,8 +129,8 @@ def density(
 ) -> Spectrum:
     """Return the spectral measure by Lanczos quadrature; arguments as `spectrum`.
 
-    Eigenvalues that stand apart are found on the way and have their exact weight. Bands:
-    `whynet.numerics.lanczos_quadrature.cumulative_band` of `rest` covers probes and finite steps.
+    Eigenvalues that stand apart are found on the way and have their exact weight. `band(places)`
+    of what is returned is the cumulative distribution with a band over probes and finite steps.
 
     Cost: `steps * probes` products. Memory: as many vectors.
 
@@ -175,7 +175,7 @@ def adaptive_sharpness(
         dtype=operator.dtype,
         device=operator.device,
     )
-    return _estimates(found, operator.size, "loss")[0][0]
+    return estimates(found, operator.size, "loss")[0][0]
 
 
 def operator_of(
@@ -192,9 +192,10 @@ def operator_of(
     return makers[matrix](subject, parameters=parameters, split=split, rows=rows)
 
 
-def _estimates(
+def estimates(
     found: Eigenpairs, size: int, unit: str
 ) -> tuple[tuple[Estimate, ...], tuple[Estimate, ...]]:
+    """Return the largest and the smallest eigenvalues with their ends, the first certified."""
     ritz = float(_ritz(found).min()), float(_ritz(found).max())
     below, above = ends_of_spectrum(found.alphas, found.betas, ritz, size, LEVEL)
     ends = []
@@ -228,7 +229,7 @@ def _ritz(found: Eigenpairs) -> np.ndarray:
 def _read(
     found: Eigenpairs, operator: CurvatureOperator, slope: Tensor, size: int
 ) -> CurvatureSpectrum:
-    largest, smallest = _estimates(found, size, "loss per squared weight")
+    largest, smallest = estimates(found, size, "loss per squared weight")
     count = found.largest
     share = _share(found, slope)
     return CurvatureSpectrum(

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
+from whynet.concepts.curvature.effort import FULL, PROBES, TOP, Effort, effort_for
 from whynet.core.estimate import Estimate
 from whynet.core.measurement import Quantity
 from whynet.core.outcome import NotApplicable
@@ -20,10 +21,6 @@ from whynet.numerics.extreme_eigenvalues import ExtremeEigenvalues, extreme_eige
 from whynet.numerics.spectral_grid import density_grid
 from whynet.numerics.trace_estimate import deflated_trace, trace_samples
 
-ROWS = 2000
-"""Rows of training data the loss is averaged over; all where there are no more."""
-
-LANCZOS_STEPS, TOP, PROBES, QUADRATURE_STEPS = 40, 8, 30, 20
 CONVERGED = 1e-3
 """Residual over eigenvalue below which a Ritz vector is removed exactly from the bulk."""
 
@@ -46,6 +43,7 @@ class State:
     known: np.ndarray = field(default_factory=lambda: np.zeros(0))
     samples: tuple[np.ndarray, ...] = ()
     quadratures: tuple[slq.Quadrature, ...] = ()
+    effort: Effort = FULL
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -65,17 +63,18 @@ def begin(
     plan = plan_for(subject)
     if isinstance(plan, NotApplicable):
         return plan
-    objective = objective_from(subject, "train", ROWS)
+    effort = effort_for(subject)
+    objective = objective_from(subject, "train", effort.rows)
     make = hessian if which == "hessian" else gauss_newton
     operator = make(objective, plan)
     if isinstance(operator, NotApplicable):
         return operator
     count = subject.examples("train").count
-    notes = [f"The loss is averaged over {min(ROWS, count):,} of {count:,} training rows."]
+    notes = [f"The loss is averaged over {min(effort.rows, count):,} of {count:,} training rows."]
+    notes += [effort.note] if effort.note else []
     notes.append("The network is in evaluation mode; weight decay is not part of the loss.")
-    return State(
-        operator, seed, which, describe(plan), tuple(notes), float(gradient(objective).norm())
-    )
+    slope = float(gradient(objective).norm())
+    return State(operator, seed, which, describe(plan), tuple(notes), slope, effort=effort)
 
 
 def with_extremes(state: State, converged_at: float = CONVERGED) -> State:
@@ -93,7 +92,7 @@ def with_extremes(state: State, converged_at: float = CONVERGED) -> State:
         state.operator.matvec,
         state.operator.size,
         k=TOP,
-        steps=min(LANCZOS_STEPS, state.operator.size),
+        steps=min(state.effort.lanczos_steps, state.operator.size),
         seed=seed_from(state.key, state.seed, "start vector"),
         dtype=layout.dtype,
         device=layout.device,
@@ -138,7 +137,7 @@ def with_quadrature(state: State) -> State:
     """
     layout, size = state.operator.layout, state.operator.size
     left = size - (0 if state.deflation is None else state.deflation.shape[1])
-    steps = max(1, min(QUADRATURE_STEPS, left))
+    steps = max(1, min(state.effort.quadrature_steps, left))
     together = max(1, min(PROBES, BASIS_NUMBERS // (steps * size)))
     found = slq.join(
         [
@@ -200,7 +199,7 @@ def density(state: State) -> tuple[dict[str, Quantity], np.ndarray]:
         kind="indicative",
         level=band.level,
         unit="per unit of asinh",
-        how=f"{band.how}, {QUADRATURE_STEPS} steps a probe; the bias of "
+        how=f"{band.how}, {state.effort.quadrature_steps} steps a probe; the bias of "
         "finite steps is not in the band",
         over="probes",
     )

@@ -14,7 +14,7 @@ from whynet.core.errors import InputError
 from whynet.derivatives.empirical_ntk import MEMORY, NtkPlan, empirical_ntk, plan_ntk
 from whynet.derivatives.ntk_of_rows import ntk_blocks, ntk_traces
 from whynet.derivatives.ntk_operator import NtkOperator, ntk_operator
-from whynet.derivatives.objective import row_count
+from whynet.models.fitting_rows import row_count
 from whynet.models.subject import Subject
 
 Kept = Literal["full", "per-output", "trace", "mean", "block"]

@@ -9,10 +9,13 @@ from typing import Any, Final
 import numpy as np
 import torch
 import xarray as xr
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
 from whynet.concepts.bands import Band, judge_bands, slopes
+from whynet.concepts.claim_tables import along
+from whynet.concepts.kernels.figures import errors_above_bound
 from whynet.concepts.kernels.theory.dimension_bound import least_error
 from whynet.core.claim import Cell, Judgement, Values
 from whynet.numerics.kernel_matrices import regression
@@ -172,7 +175,7 @@ def judge_hidden(measured: xr.Dataset, predicted: xr.Dataset) -> Judgement:
                 Band(f"error of its kernel less the bound ({name})",
                      above.sel(place).values.ravel(), low=0.0),
             ]  # fmt: skip
-        grown = over_dimensions(factor.sel(own))
+        grown = along(factor.sel(own), "dimension")
         last = grown[int(dimensions.argmax())]
         bands += [
             Band(f"rows that a kernel needs over the network's ({ratio} rows each)", last,
@@ -183,7 +186,15 @@ def judge_hidden(measured: xr.Dataset, predicted: xr.Dataset) -> Judgement:
     return judge_bands(bands)
 
 
-def over_dimensions(values: xr.DataArray) -> Array:
-    """Return values `[dimensions, seeds]`; all other axes have one entry."""
-    rest = [name for name in values.dims if name not in ("dimension", "seed")]
-    return np.asarray(values.isel(dict.fromkeys(rest, 0)).transpose("dimension", "seed").values)
+def draw_hidden(figure: Figure, measured: xr.Dataset, predicted: xr.Dataset) -> None:
+    """Draw the errors of network and kernel over the dimension, and the bound."""
+    ratio = {"ratio": measured["ratio"].values[0]}
+    least = along(predicted["least"].sel(ratio), "dimension")[:, 0]
+    points = {name: along(measured[name].sel(ratio), "dimension") for name in ("network", "kernel")}
+    errors_above_bound(
+        figure,
+        measured["dimension"].values,
+        points,
+        least,
+        labels=("dimension", "error on unseen rows"),
+    )

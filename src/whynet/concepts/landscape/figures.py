@@ -62,3 +62,44 @@ def along_lines(
             axes.set_ylabel("loss")
             axes.legend(frameon=False, fontsize="small")
     every[0].set_ylim(bottom=0)
+
+
+def slice_of_loss(figure: Figure, *, positions: np.ndarray, loss: np.ndarray, axis: str) -> None:
+    """Draw the loss on a line as a curve, on a plane as contours; the network is marked.
+
+    Args:
+        figure: empty figure.
+        positions: `[points]`, along each axis.
+        loss: `[points]` or `[points, points]`; positive ones on a logarithmic scale.
+        axis: what the axes are, a phrase.
+
+    """
+    axes = figure.subplots()
+    finite = np.where(np.isfinite(loss), loss, np.nan)
+    log = bool(np.nanmin(finite) > 0 and np.nanmax(finite) > 30 * np.nanmin(finite))
+    axes.set_xlabel(axis if loss.ndim == 1 else f"first {axis}")
+    middle = len(positions) // 2
+    if loss.ndim == 1:
+        axes.plot(positions, finite, color="C0", linewidth=1.6)
+        axes.plot([0], [finite[middle]], "o", color="C1", markersize=6, label="this network")
+        axes.set_ylabel("loss")
+        if log:
+            axes.set_yscale("log")
+        else:
+            axes.set_ylim(bottom=0 if np.nanmin(finite) >= 0 else None)
+        axes.legend(frameon=False)
+        return
+    low, high = float(np.nanmin(finite)), float(np.nanmax(finite))
+    high = high if high > low else low + 1e-12 + abs(low) * 1e-6
+    levels = np.geomspace(low, high, 13) if log else np.linspace(low, high, 13)
+    filled = axes.contourf(
+        positions, positions, finite.T, levels=levels, cmap="viridis_r",
+        norm="log" if log else "linear",
+    )  # fmt: skip
+    axes.contour(positions, positions, finite.T, levels=levels, colors="white", linewidths=0.5)
+    axes.plot([0], [0], "o", color="C1", markersize=6, markeredgecolor="white")
+    bar = figure.colorbar(filled, ax=axes, label="loss", format="%.3g")
+    bar.set_ticks(levels[::3].tolist(), labels=[f"{level:.3g}" for level in levels[::3]])
+    bar.ax.minorticks_off()
+    axes.set_ylabel(f"second {axis}")
+    axes.set_aspect("equal")

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     )
     from whynet.concepts.regions.boxes import BoxRegions as BoxRegions
     from whynet.concepts.regions.boxes import cells_in_box as cells_in_box
+    from whynet.concepts.regions.cell_tables import CellTable as CellTable
+    from whynet.concepts.regions.cell_tables import read_cells as read_cells
+    from whynet.concepts.regions.cell_tables import write_cells as write_cells
     from whynet.concepts.regions.cells import Cell as Cell
     from whynet.concepts.regions.cells import cell_at as cell_at
     from whynet.concepts.regions.planes import Plane as Plane
@@ -29,6 +32,9 @@ _HOMES = {
     "PolylinePieces": "whynet.concepts.regions.polylines",
     "subdivide": "whynet.concepts.regions.subdivision",
     "PlaneRegions": "whynet.concepts.regions.subdivision",
+    "write_cells": "whynet.concepts.regions.cell_tables",
+    "read_cells": "whynet.concepts.regions.cell_tables",
+    "CellTable": "whynet.concepts.regions.cell_tables",
     "Plane": "whynet.concepts.regions.planes",
     "distance_to_boundary": "whynet.concepts.regions.boundary_distance",
     "BoundaryDistance": "whynet.concepts.regions.boundary_distance",

@@ -187,8 +187,10 @@ def cells_in_box(
         high: the other end.
         max_cells: cells above which it stops.
         seconds: time after which it stops.
-        workers: processes that solve the linear programs of more than six dimensions; a script
-            that asks for more than one has to guard its start by `__name__ == "__main__"`.
+        workers: up to six dimensions, threads that read half-spaces, maps, volumes and vertices
+            off the faces, which takes more than half of the time; beyond, processes that solve the
+            linear programs, and a script that asks for more than one has to guard its start by
+            `__name__ == "__main__"`. Cells are the same.
 
     Returns:
         The cells; or the sentence that says what is not piecewise linear. Where it is stopped or
@@ -203,12 +205,7 @@ def cells_in_box(
         linear programs each.
 
     """
-    for name, number in (("max_cells", max_cells), ("workers", workers)):
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise InputError(name, repr(number), "a whole number of at least 1")
-    if seconds is not None and not seconds > 0:
-        raise InputError("seconds", repr(seconds), "a number above 0")
-    until = np.inf if seconds is None else time.monotonic() + seconds
+    until = _until(max_cells, seconds, workers)
     box = _box(model, low, high)
     if box[0].numel() > MOST_INPUTS:
         raise too_large(box[0].numel())
@@ -223,13 +220,23 @@ def cells_in_box(
     return BoxRegions(box[0], box[1], cells, steps, tuple(graph.output_shape), graph)
 
 
+def _until(max_cells: int, seconds: float | None, workers: int) -> float:
+    """Check what bounds a search; returns its end, as `time.monotonic`."""
+    for name, number in (("max_cells", max_cells), ("workers", workers)):
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise InputError(name, repr(number), "a whole number of at least 1")
+    if seconds is not None and not seconds > 0:
+        raise InputError("seconds", repr(seconds), "a number above 0")
+    return np.inf if seconds is None else time.monotonic() + seconds
+
+
 def _search(
     graph: PiecewiseLinearGraph, box: tuple[Tensor, Tensor], limits: Limits, workers: int
 ) -> PolytopeCells:
     low, high = (end.flatten().numpy() for end in box)
     thinnest = _THIN * float((high - low).max())
     if len(low) <= _BY_VERTICES:
-        return cells_by_vertices(graph, low, high, limits, thinnest)
+        return cells_by_vertices(graph, low, high, limits, thinnest, workers)
     return cells_by_programs(graph, low, high, limits, thinnest, workers)
 
 

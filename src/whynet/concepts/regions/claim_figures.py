@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
@@ -55,6 +56,33 @@ def counted_and_expected(
         axes.set_xticks(places)
         axes.set_xlabel(labels[0])
     left.legend(fontsize="small", title="bars: expected")
+
+
+def over_depths(
+    figure: Figure, measured: xr.DataArray, predicted: xr.DataArray, label: str
+) -> None:
+    """Draw counted and expected numbers over the depth, for each width, at the first of all else.
+
+    Args:
+        figure: empty.
+        measured: over depth, width, seed and other axes.
+        predicted: over the same.
+        label: of the vertical axis.
+
+    """
+    rest = {n: 0 for n in measured.dims if n not in ("depth", "width", "seed")}
+    counted, expected = (
+        table.isel(rest).transpose("width", "depth", "seed").values
+        for table in (measured, predicted)
+    )
+    widths = measured["width"].values
+    counted_and_expected(
+        figure,
+        measured["depth"].values,
+        {f"width {w}": c for w, c in zip(widths, counted, strict=True)},
+        {f"width {w}": e for w, e in zip(widths, expected, strict=True)},
+        labels=("hidden layers", label),
+    )
 
 
 def equal_numbers(

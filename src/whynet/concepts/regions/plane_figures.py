@@ -30,7 +30,7 @@ CLASS_COLORS = (
 )  # fmt: skip
 """Of classes, by their number; they repeat after the last."""
 
-_INK = "#1c2430"
+INK = "#1c2430"
 _HALO = (withStroke(linewidth=2.2, foreground="white"),)
 _MOST_CANDIDATES = 400
 """Parts of a class that are looked at for a place for its name."""
@@ -63,57 +63,41 @@ def tessellation(
     if regions.complete:
         lines = LineCollection(regions.decision_boundary.lines, colors="white", linewidths=2.6)
         axes.add_collection(lines, autolim=False)
-        lines = LineCollection(regions.decision_boundary.lines, colors=_INK, linewidths=1.3)
+        lines = LineCollection(regions.decision_boundary.lines, colors=INK, linewidths=1.3)
         lines.set_capstyle("round")
         axes.add_collection(lines, autolim=False)
         if color == "class":
             _class_names(axes, regions)
-    _frame(axes, regions)
+    frame(axes, regions.plane.polygon, bare=len(regions.plane.marks) > 0)
     _marks(axes, regions, labels)
 
 
-def shape_of(regions: PlaneRegions, width: float = 5.4) -> float:
-    """Return the height in inches at which a polygon fills a figure of a width."""
-    across, up = np.ptp(regions.plane.polygon, axis=0)
-    return float(np.clip(width * up / across + 0.15, 2.2, 7.2))
-
-
-def strip_height(regions: PlaneRegions, frames: int, columns: int = 4, width: float = 5.4) -> float:
-    """Return the height in inches of a film strip."""
-    across, up = np.ptp(regions.plane.polygon, axis=0)
-    columns = min(columns, frames)
-    return float(math.ceil(frames / columns) * (width / columns * up / across + 0.34))
-
-
-def film_strip(
-    figure: Figure, frames: Sequence[tuple[str, PlaneRegions]], columns: int = 4
-) -> None:
-    """Draw one polygon at several times of a training, cells colored by class.
+def density(figure: Figure, polygon: np.ndarray, counts: np.ndarray) -> None:
+    """Draw how many cells stand where, for polygons of more cells than can be drawn.
 
     Args:
         figure: empty figure.
-        frames: title and subdivision of each.
-        columns: frames side by side.
+        polygon: [P, 2].
+        counts: [columns, rows], of tiles of the bounding rectangle.
 
     """
-    columns = min(columns, len(frames))
-    rows = math.ceil(len(frames) / columns)
-    grid = np.asarray(figure.subplots(rows, columns, squeeze=False)).ravel()
-    for axes in grid[len(frames) :]:
-        axes.set_axis_off()
-    for axes, (title, regions) in zip(grid, frames, strict=False):
-        if regions.complete:
-            _classes(axes, regions)
-        _walls(axes, regions, scale=0.45)
-        if regions.complete:
-            lines = regions.decision_boundary.lines
-            axes.add_collection(LineCollection(lines, colors=_INK, linewidths=0.9), autolim=False)
-        _frame(axes, regions, bare=True)
-        x, y = regions.plane.marks.T
-        axes.scatter(x, y, s=9, c="white", edgecolors=_INK, linewidths=0.8, zorder=5)
-        least = "" if regions.complete else "at least "
-        words = f"{title}\n{least}{regions.count:,} cells"
-        axes.set_title(words, fontsize=7, pad=3, fontweight="normal")
+    axes = figure.subplots()
+    low, high = polygon.min(0), polygon.max(0)
+    shown = np.ma.masked_equal(counts.T, 0)
+    drawn = axes.imshow(
+        shown, extent=(low[0], high[0], low[1], high[1]), origin="lower", cmap="cividis",
+        norm=LogNorm(1, max(2, int(counts.max()))), interpolation="nearest",
+    )  # fmt: skip
+    frame(axes, polygon, bare=False)
+    bar = figure.colorbar(drawn, ax=axes, shrink=0.7, pad=0.02, aspect=28)
+    bar.outline.set_visible(False)
+    bar.set_label("cells with their middle in a tile")
+
+
+def shape_of(polygon: np.ndarray, width: float = 5.4) -> float:
+    """Return the height in inches at which a polygon fills a figure of a width."""
+    across, up = np.ptp(polygon, axis=0)
+    return float(np.clip(width * up / across + 0.15, 2.2, 7.2))
 
 
 def _classes(axes: Axes, regions: PlaneRegions) -> None:
@@ -126,10 +110,15 @@ def _classes(axes: Axes, regions: PlaneRegions) -> None:
     else:
         top = np.partition(values, -2, axis=1)[:, -2:]
         lead = top[:, 1] - top[:, 0]
+    _fill(axes, parts.polygons, class_tones(parts.classes, lead))
+
+
+def class_tones(classes: np.ndarray, lead: np.ndarray) -> np.ndarray:
+    """Return the color of each part, [N, 3]: that of its class, paler where its lead is small."""
     strength = np.clip(lead / max(float(np.quantile(lead, 0.9)), 1e-300), 0, 1)[:, None]
-    base = np.array([to_rgb(color) for color in CLASS_COLORS])[parts.classes % len(CLASS_COLORS)]
+    base = np.array([to_rgb(color) for color in CLASS_COLORS])[classes % len(CLASS_COLORS)]
     share = 0.22 + 0.5 * strength
-    _fill(axes, parts.polygons, (1 - share) + share * base)
+    return np.asarray((1 - share) + share * base)
 
 
 def _slopes(figure: Figure, axes: Axes, regions: PlaneRegions) -> None:
@@ -152,13 +141,13 @@ def _fill(axes: Axes, polygons: Sequence[np.ndarray], colors: np.ndarray) -> Non
     axes.add_collection(drawn, autolim=False)
 
 
-def _walls(axes: Axes, regions: PlaneRegions, deep: bool = False, scale: float = 1.0) -> None:
+def _walls(axes: Axes, regions: PlaneRegions, deep: bool = False) -> None:
     edges, _ = measures.inner_walls(regions.cells)
     start, stop = (ends[edges] for ends in measures.edge_ends(regions.cells))
     lines = regions.cells.vertices[np.stack([start, stop], 1)]
-    width = scale * float(np.clip(22 / math.sqrt(regions.count), 0.12, 0.7))
+    width = wall_width(regions.count)
     if not deep:
-        color = "white" if regions.complete else _INK  # nothing is filled below the latter
+        color = "white" if regions.complete else INK  # nothing is filled below the latter
         drawn = LineCollection(lines, colors=color, linewidths=width, alpha=0.75)
         axes.add_collection(drawn, autolim=False)
         return
@@ -179,6 +168,11 @@ def _walls(axes: Axes, regions: PlaneRegions, deep: bool = False, scale: float =
         assert figure is not None
         columns = min(3, len(names))
         figure.legend(handles[::-1], names[::-1], loc="outside lower center", ncols=columns)
+
+
+def wall_width(cells: int) -> float:
+    """Return how wide walls between some number of cells are drawn."""
+    return float(np.clip(22 / math.sqrt(cells), 0.12, 0.7))
 
 
 def _class_names(axes: Axes, regions: PlaneRegions) -> None:
@@ -215,8 +209,8 @@ def _distance(points: np.ndarray, start: np.ndarray, stop: np.ndarray) -> np.nda
     return np.asarray(np.linalg.norm(points[:, None] - nearest, axis=2).min(1))
 
 
-def _frame(axes: Axes, regions: PlaneRegions, bare: bool = False) -> None:
-    polygon = regions.plane.polygon
+def frame(axes: Axes, polygon: np.ndarray, bare: bool) -> None:
+    """Fit axes to a polygon, without anything around it; `bare` of ticks too."""
     low, high = polygon.min(0), polygon.max(0)
     axes.set_xlim(low[0], high[0])
     axes.set_ylim(low[1], high[1])
@@ -224,7 +218,7 @@ def _frame(axes: Axes, regions: PlaneRegions, bare: bool = False) -> None:
     axes.grid(False)
     for side in axes.spines.values():
         side.set_visible(False)
-    if len(regions.plane.marks) or bare:
+    if bare:
         axes.set_xticks([])
         axes.set_yticks([])
 
@@ -234,12 +228,12 @@ def _marks(axes: Axes, regions: PlaneRegions, labels: Sequence[str]) -> None:
     if len(marks) == 0:
         return
     axes.scatter(
-        marks[:, 0], marks[:, 1], s=34, c="white", edgecolors=_INK, linewidths=1.4, zorder=6
+        marks[:, 0], marks[:, 1], s=34, c="white", edgecolors=INK, linewidths=1.4, zorder=6
     )
     middle = marks.mean(0)
     for mark, label in zip(marks, labels, strict=False):
         above = mark[1] >= middle[1]
         axes.annotate(
             label, mark, xytext=(0, 7 if above else -7), textcoords="offset points", ha="center",
-            va="bottom" if above else "top", color=_INK, fontsize=7.5, path_effects=_HALO, zorder=6,
+            va="bottom" if above else "top", color=INK, fontsize=7.5, path_effects=_HALO, zorder=6,
         )  # fmt: skip

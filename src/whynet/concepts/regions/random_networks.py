@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from whynet.core.claim import Cell
 from whynet.core.errors import InputError
 from whynet.core.outcome import NotApplicable
 from whynet.models.piecewise_linear_segments import segment_pieces
@@ -19,6 +20,11 @@ from whynet.models.piecewise_linear_source import graph_from
 
 HE: Final = sqrt(2.0)
 """Deviation of a weight times the root of its fan-in that keeps the size of the signal."""
+
+
+def widths_of(cell: Cell) -> list[int]:
+    """Return the widths of the hidden layers of a claim's cell with a depth and a width."""
+    return [int(cell.number("width"))] * int(cell.number("depth"))
 
 
 def relu_network(

@@ -29,7 +29,7 @@ from whynet.numerics.plane_measures import Extrema
 _CELL_BYTES, _MAP_BYTES = 500, 100
 """Of memory that a cell takes until it stands in the table, and more for each output."""
 
-_SHARE = 8
+PART_SHARE = 8
 """Of the memory, for the values of the network at the corners of the cells that are being cut."""
 
 
@@ -202,7 +202,7 @@ def subdivide(
         max_cells: cells above which it stops.
         memory: bytes to stay within, as estimated; by default half of the machine's. Of wide
             layers fewer cells are worked on at once, which changes no result; it stops where the
-            table of the cells alone would take more.
+            table of the cells alone would take more, which `write_cells` puts on disk.
         seconds: time after which it stops.
 
     Returns:
@@ -216,6 +216,30 @@ def subdivide(
     Cost: about one forward pass in float64 for each vertex, and linear in the cells.
 
     """
+    held, until = checked_limits(plane, max_cells, memory, seconds)
+    graph = graph_from(model, plane.origin, "plane")
+    if isinstance(graph, NotApplicable):
+        return graph
+    most = most_in_memory(math.prod(graph.output_shape), held)
+    part = min(piecewise_linear_planes.PART_BYTES, held // PART_SHARE)
+    with preserved():
+        cells = piecewise_linear_planes.subdivide(
+            graph, plane.origin, plane.axes, plane.polygon, min(max_cells, most), part, until
+        )
+    return PlaneRegions(
+        plane, cells, tuple(step.name for step in graph.steps), tuple(graph.output_shape)
+    )
+
+
+def checked_limits(
+    plane: Plane, max_cells: int, memory: int | None, seconds: float | None
+) -> tuple[int, float]:
+    """Check what bounds a subdivision; returns bytes, and the end as `time.monotonic`.
+
+    Raises:
+        InputError: one of them is none.
+
+    """
     if not isinstance(plane, Plane):
         raise InputError("plane", f"a {type(plane).__name__}", "a whynet.regions.Plane")
     if isinstance(max_cells, bool) or not isinstance(max_cells, int) or max_cells < 1:
@@ -225,17 +249,9 @@ def subdivide(
     if seconds is not None and not seconds > 0:
         raise InputError("seconds", repr(seconds), "a number above 0")
     until = math.inf if seconds is None else time.monotonic() + seconds
-    graph = graph_from(model, plane.origin, "plane")
-    if isinstance(graph, NotApplicable):
-        return graph
-    held = int(memory or memory_limit())
-    outputs = math.prod(graph.output_shape)
-    most = max(1, held // (_CELL_BYTES + _MAP_BYTES * outputs))
-    part = min(piecewise_linear_planes.PART_BYTES, held // _SHARE)
-    with preserved():
-        cells = piecewise_linear_planes.subdivide(
-            graph, plane.origin, plane.axes, plane.polygon, min(max_cells, most), part, until
-        )
-    return PlaneRegions(
-        plane, cells, tuple(step.name for step in graph.steps), tuple(graph.output_shape)
-    )
+    return int(memory or memory_limit()), until
+
+
+def most_in_memory(outputs: int, memory: int) -> int:
+    """Return how many cells a table in so many bytes holds."""
+    return max(1, memory // (_CELL_BYTES + _MAP_BYTES * outputs))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 from whynet.concepts.agreement import flat, judge_cases
 from whynet.concepts.condensation.embedded_targets import (
@@ -156,11 +157,14 @@ def draw(figure: Figure, measured: xr.Dataset, predicted: xr.Dataset) -> None:
                 (predicted, "rank"), (measured, "rank"), (measured, "parameters")
             )
         )  # fmt: skip
-        axes.plot(known, most, "_", color=f"C{place}", markersize=9)
+        known = known * 1.02 ** (-1, 1, 0)[place]  # products side by side
+        axes.plot(known, most, "_", color=f"C{place}", markersize=7)
         label = str(model).replace("-", " ")
         axes.plot(known, found, "o", color=f"C{place}", markersize=4, alpha=0.6, label=label)
     ends = [float(predicted["rank"].min()), float(predicted["rank"].max())]
     axes.plot(ends, ends, color="#5b6472", linewidth=1, zorder=0)
     axes.set(xlabel="predicted model rank", ylabel="measured; dashes: parameters")
-    axes.set_yscale("log")
-    axes.legend(frameon=False)
+    axes.set(xscale="log", yscale="log")
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(ScalarFormatter())
+    axes.legend(frameon=False, loc="upper left")

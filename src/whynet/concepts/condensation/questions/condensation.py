@@ -60,7 +60,7 @@ def ask(results: Results) -> Panel:
                 "met" if _has_null(measured) else "not met",
             ),
             Assumption(
-                "The weights before training are known", "met" if initial is not None else "not met"
+                "It was measured before training too", "met" if initial is not None else "not met"
             ),
         ),
         findings=condensed + dead,
@@ -235,7 +235,7 @@ def _figures(measured: Measurement, initial: Measurement | None) -> tuple[Figure
         "condensation-distinct",
         partial(figures.distinct_neurons, rows=rows),
         "Distinct directions of each layer, of its active units. Grey bars: 95 % of random layers "
-        "on the same inputs. Diamonds: before training.",
+        "on the same inputs." + ("" if initial is None else " Diamonds: before training."),
         "; ".join(f"{row.name}: {row.distinct} of {row.compared} distinct" for row in rows),
         height=0.95 + 0.42 * len(rows),
     )

@@ -47,7 +47,7 @@ def ask(results: Results) -> Panel:
         assumptions=(
             Assumption("The examples are independent draws of one population", "cannot be checked"),
             Assumption(
-                "The weights before training are known", "met" if initial is not None else "not met"
+                "It was measured before training too", "met" if initial is not None else "not met"
             ),
         ),
     )
@@ -105,20 +105,21 @@ def _dimensions(measured: Measurement | None, initial: Measurement | None) -> tu
     """Put the effective dimension at every ridge beside that before training."""
     if measured is None:
         return ()
+    sources = (measured,) if initial is None else (measured, initial)
     rows: list[tuple[Cell, ...]] = []
     for name, axis, words in (
         ("effective_dimension", "decay", "α = {:g}"),
         ("relative", "share", "α = {:g} of the largest eigenvalue"),
     ):
         for label in (float(value) for value in measured.dataset[axis].values):
-            pair = [_dimension(source, name, **{axis: label}) for source in (measured, initial)]
-            rows.append((words.format(label), *(known or "unknown" for known in pair)))
-    largest = [_dimension(source, "largest") for source in (measured, initial)]
+            found = [_dimension(source, name, **{axis: label}) for source in sources]
+            rows.append((words.format(label), *(known or "unknown" for known in found)))
+    largest = [_dimension(source, "largest") for source in sources]
     rows.append(("largest eigenvalue", *(known or "unknown" for known in largest)))
     count = int(measured.estimate("parameters").value)
     return (
         Table(
-            ("effective dimension", "now", "at initialization"),
+            ("effective dimension", "now", "at initialization")[: 1 + len(sources)],
             tuple(rows),
             f"tr G(G + αI)⁻¹ of the Gauss-Newton matrix G of the training loss, of {count:,} "
             "parameters: directions of weight space that the data determine more strongly than a "
@@ -159,8 +160,9 @@ def _figures(measured: Measurement, initial: Measurement | None) -> tuple[Figure
             Figure(
                 "representation-stable-ranks",
                 partial(figures.stable_ranks, rows=layers),
-                "Stable rank of each weight matrix. Diamonds: before training. At most "
-                f"{MOST_ROWS} layers are drawn.",
+                "Stable rank of each weight matrix. "
+                + ("" if initial is None else "Diamonds: before training. ")
+                + f"At most {MOST_ROWS} layers are drawn.",
                 "; ".join(f"{name}: {now:.3g}" for name, now, _ in layers),
                 height=0.95 + 0.3 * len(layers),
             )
@@ -205,12 +207,14 @@ def _tables(measured: Measurement, initial: Measurement | None) -> tuple[Table, 
         "nc2_angles": "unequal angles of class means (NC2)",
         "nc3_alignment": "last layer aligned with class means (NC3)",
     }
+    sources = (measured,) if initial is None else (measured, initial)
     rows: list[tuple[Cell, ...]] = []
     for name, word in words.items():
-        cells = [_known(source, name, split) for source in (measured, initial) for split in SPLITS]
+        cells = [_known(source, name, split) for source in sources for split in SPLITS]
         if any(cell is not None for cell in cells):
             rows.append((word, *(cell if cell is not None else "unknown" for cell in cells)))
-    columns = ("number", *SPLITS.values(), *(f"{s}, at initialization" for s in SPLITS.values()))
+    before = tuple(f"{split}, at initialization" for split in SPLITS.values())
+    columns = ("number", *SPLITS.values(), *(before if initial is not None else ()))
     tables = []
     if rows:
         tables.append(
@@ -227,12 +231,16 @@ def _weights(measured: Measurement, initial: Measurement | None) -> Table:
         cells: list[Cell] = [_short(name)]
         for quantity in ("stable_rank", "spectral_norm"):
             now = measured.estimate(quantity, layer=name)
-            before = _before(initial, quantity, name)
             cells.append(now if np.isfinite(now.value) else "unknown")
-            cells.append("unknown" if before is None else Estimate(before, before, before, "exact"))
+            if initial is not None:
+                before = _before(initial, quantity, name)
+                cells.append(
+                    "unknown" if before is None else Estimate(before, before, before, "exact")
+                )
         rows.append(tuple(cells))
+    columns_before = () if initial is None else ("at initialization",)
     return Table(
-        ("layer", "stable rank", "at initialization", "spectral norm", "at initialization"),
+        ("layer", "stable rank", *columns_before, "spectral norm", *columns_before),
         tuple(rows),
         "Stable rank: squared Frobenius norm over squared spectral norm. A convolution counts as "
         "the matrix from the patch it reads to its channels.",

@@ -69,7 +69,7 @@ def ask(results: Results) -> Panel:
             Assumption("The examples are independent draws of one population", "cannot be checked"),
             Assumption("What reproduces it on these data does so elsewhere", "cannot be checked"),
             Assumption(
-                "The weights before training are known", "met" if initial is not None else "not met"
+                "It was measured before training too", "met" if initial is not None else "not met"
             ),
         ),
         findings=findings,

@@ -90,13 +90,14 @@ def advance(state: State) -> State:
         return replace(state, rounds=state.rounds + 1)
     base, number = state.base, state.rounds
     layout, size = base.operator.layout, base.operator.size
-    group = max(1, min(PROBES, spectrum.BASIS_NUMBERS // (STEPS * size)))
+    steps = min(STEPS, base.effort.quadrature_steps)
+    group = max(1, min(PROBES, spectrum.BASIS_NUMBERS // (steps * size)))
     found = together(
         [
             bracketing_quadratures(
                 base.operator.matmat,
                 size,
-                steps=STEPS,
+                steps=steps,
                 probes=min(group, PROBES - first),
                 seed=seed_from("effective-dimension", base.seed, number, first),
                 deflation=base.deflation,
@@ -119,7 +120,7 @@ def _begun(state: State) -> State:
             matrix = whole.cpu().numpy()
             values = np.linalg.eigvalsh((matrix + matrix.T) / 2)
             return replace(state, eigenvalues=values, side="the whole matrix")
-    kernel = gauss_newton_kernel(state.subject.in_precision(torch.float64), spectrum.ROWS)
+    kernel = gauss_newton_kernel(state.subject.in_precision(torch.float64), state.base.effort.rows)
     if not isinstance(kernel, NotApplicable):
         side = "the kernel of the outputs, which has the same eigenvalues but zeros"
         return replace(state, eigenvalues=np.linalg.eigvalsh(kernel), side=side)
@@ -136,7 +137,8 @@ def read(state: State) -> Measurement:
         f"The eigenvalues are exact, from {state.side}."
         if state.eigenvalues is not None
         else f"Each interval covers the draw of {PROBES * state.rounds} probes and the "
-        f"{STEPS} Lanczos steps from each; more rounds shorten the first part only."
+        f"{min(STEPS, base.effort.quadrature_steps)} Lanczos steps from each; more rounds "
+        "shorten the first part only."
     )
     return Measurement.of(
         {

@@ -15,6 +15,7 @@ from whynet.core.outcome import NotApplicable
 from whynet.models.retraining import Diverged, Log, Variation
 from whynet.models.subject import Subject
 from whynet.models.trajectory import Trajectory
+from whynet.models.trajectory_pictures import quantities
 from whynet.training.recorded import MEASURED
 from whynet.training.recorder import Recorder
 
@@ -120,7 +121,7 @@ def advance(state: State) -> State:
 
 
 def read(state: State) -> Measurement:
-    """Return the known quantities of the record."""
+    """Return the known quantities of the record, and its pictures."""
     assert state.record is not None
     dataset = state.record.dataset
     kept = [
@@ -134,4 +135,6 @@ def read(state: State) -> Measurement:
         "notes": [*state.notes, *state.record.measurement.notes],
         "check": state.record.measurement.check,
     }
-    return Measurement(dataset[kept].assign_attrs(attrs))
+    pictures = Measurement.of(quantities(state.record.pictures)).dataset if (
+        state.record.pictures) else {}  # fmt: skip
+    return Measurement(dataset[kept].assign(pictures).assign_attrs(attrs))

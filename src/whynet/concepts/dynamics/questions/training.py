@@ -8,6 +8,7 @@ import numpy as np
 
 from whynet.concepts.dynamics import figures
 from whynet.concepts.dynamics.figures import Line
+from whynet.concepts.dynamics.films import film
 from whynet.core.estimate import Estimate, format_interval, format_number
 from whynet.core.measurement import Measurement
 from whynet.core.question import (
@@ -52,6 +53,7 @@ ROWS = {
     "noise_scale": "noise scale (examples)",
     "sharpness": "sharpness",
     "sharpness_over_limit": "sharpness over its limit",
+    "trace": "trace of the Hessian",
     "kernel_shape_drift": "kernel: 1 − CKA to the start",
     "kernel_trace_ratio": "kernel: trace over the start's",
     "feature_rank": "effective rank of the last features",
@@ -349,6 +351,8 @@ def _figures(measured: Measurement) -> tuple[Figure, ...]:
         if lines:
             draw = partial(figures.over_steps, steps=steps_of(measured), lines=lines)
             found.append(Figure(name, draw, caption, alt, height=0.7 + 1.4 * len(lines)))
+        if name == "training-pieces":
+            found += film(measured)
     return tuple(found)
 
 

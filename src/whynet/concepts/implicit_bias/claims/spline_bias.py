@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from whynet.concepts.bands import Band, judge_bands, slopes
+from whynet.concepts.claim_tables import along
 from whynet.concepts.implicit_bias import spline_figures
 from whynet.concepts.implicit_bias.theory import spline_limit as theory
 from whynet.core.claim import Cell, Claim, Control, Judgement, Parameter, Values
@@ -153,19 +154,13 @@ def judge(measured: xr.Dataset, predicted: xr.Dataset) -> Judgement:
     limit, spline = (farthest(measured, predicted[name]) for name in ("limit", "spline"))
     bands = []
     for law in measured["law"].values.tolist():
-        falls = slopes(widths, _over_widths(limit.sel(law=law)))
-        last = _over_widths(spline.sel(law=law))[int(widths.argmax())]
+        falls = slopes(widths, along(limit.sel(law=law), "width"))
+        last = along(spline.sel(law=law), "width")[int(widths.argmax())]
         bands += [
             Band(f"exponent of the distance from the limit ({law})", falls, *EXPONENT),
             Band(f"largest distance from the spline ({law})", last, high=NEAR),
         ]
     return judge_bands(bands)
-
-
-def _over_widths(values: xr.DataArray) -> NDArray[Any]:
-    """Return values `[widths, seeds]`; all other axes have one entry."""
-    rest = [name for name in values.dims if name not in ("width", "seed")]
-    return np.asarray(values.isel(dict.fromkeys(rest, 0)).transpose("width", "seed").values)
 
 
 def draw(figure: Figure, measured: xr.Dataset, predicted: xr.Dataset) -> None:

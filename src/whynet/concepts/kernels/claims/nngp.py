@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
-from typing import Any
 
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from whynet.concepts.bands import Band, judge_bands
+from whynet.concepts.claim_tables import along, families
 from whynet.concepts.kernels import figures
 from whynet.concepts.kernels.theory.infinite_width import relu_fourth_moment, wide_kernels
 from whynet.concepts.kernels.wide_networks import draw_networks, outputs_of, sphere_points
@@ -143,7 +141,7 @@ def judge(measured: xr.Dataset, predicted: xr.Dataset) -> Judgement:
     """Judge the moments at the largest width, and one output's fourth moment at each."""
     second, joint, single = whitened(measured, predicted)
     bands = []
-    for family in _families(measured):
+    for family in families(measured, FAMILIES):
         name = ", ".join(str(value) for value in family.values())
         wide = {**family, "width": measured["width"].values.max()}
         inner = second.sel(wide).transpose(..., "seed", "first", "other").values
@@ -165,25 +163,13 @@ def judge(measured: xr.Dataset, predicted: xr.Dataset) -> Judgement:
     return judge_bands(bands)
 
 
-def _families(measured: xr.Dataset) -> list[dict[str, object]]:
-    """Return the parts of the grid in which only the width and the seed vary."""
-    values = [measured[name].values.tolist() for name in FAMILIES]
-    return [dict(zip(FAMILIES, one, strict=True)) for one in product(*values)]
-
-
-def _over_widths(values: xr.DataArray) -> NDArray[Any]:
-    """Return values `[widths, seeds]`; all other axes have one entry."""
-    rest = [name for name in values.dims if name not in ("width", "seed")]
-    return np.asarray(values.isel(dict.fromkeys(rest, 0)).transpose("width", "seed").values)
-
-
 def draw(figure: Figure, measured: xr.Dataset, predicted: xr.Dataset) -> None:
     """Draw the fourth moments over the width, and their predictions."""
     _, _, single = whitened(measured, predicted)
     points, lines = {}, {}
-    for family in _families(measured):
+    for family in families(measured, FAMILIES):
         name = ", ".join(str(v) for v in family.values())
-        flat = _over_widths(single.sel(family))
+        flat = along(single.sel(family), "width")
         points[name] = flat
         lines[name] = predicted["fourth"].sel(family).isel(seed=0).values.ravel()
     figures.predicted_points(

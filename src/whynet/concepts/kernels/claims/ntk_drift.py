@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
-from typing import Any
 
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from whynet.concepts.bands import Band, judge_bands, slopes
+from whynet.concepts.claim_tables import named_along
 from whynet.concepts.kernels import figures
 from whynet.concepts.kernels.two_layers import distance, problems, trained
 from whynet.core.claim import Cell, Claim, Control, Judgement, Parameter, Values
@@ -102,30 +100,12 @@ def judge(measured: xr.Dataset, predicted: xr.Dataset) -> Judgement:
     if len(widths) < 2:
         return Judgement("not applicable", "One width has no exponent; give two or more.")
     bands = []
-    for name, part in _families(measured):
-        kind = name.split(",")[0]
-        for what, band in (("drift", DRIFT[kind]), ("move", MOVE)):
-            word = {"drift": "kernel's drift", "move": "parameters' move"}[what]
+    for what, word in (("drift", "kernel's drift"), ("move", "parameters' move")):
+        for name, values in named_along(measured[what], "width", named="activation").items():
+            band = MOVE if what == "move" else DRIFT[name.split(",")[0]]
             label = f"exponent of the {word} ({name})"
-            bands.append(Band(label, slopes(widths, _over_widths(part[what])), *band))
+            bands.append(Band(label, slopes(widths, values), *band))
     return judge_bands(bands)
-
-
-def _families(measured: xr.Dataset) -> list[tuple[str, xr.Dataset]]:
-    """Return the parts of the grid in which only the width and the seed vary, with a name."""
-    axes = [n for n in measured.dims if n not in ("width", "seed")]
-    varying = [str(n) for n in axes if measured.sizes[n] > 1 or n == "activation"]
-    values = [measured[name].values.tolist() for name in varying]
-    return [
-        (", ".join(str(v) for v in one), measured.sel(dict(zip(varying, one, strict=True))))
-        for one in product(*values)
-    ]
-
-
-def _over_widths(values: xr.DataArray) -> NDArray[Any]:
-    """Return values `[widths, seeds]`; all other axes have one entry."""
-    rest = [name for name in values.dims if name not in ("width", "seed")]
-    return np.asarray(values.isel(dict.fromkeys(rest, 0)).transpose("width", "seed").values)
 
 
 def draw(figure: Figure, measured: xr.Dataset, predicted: xr.Dataset) -> None:
@@ -133,7 +113,7 @@ def draw(figure: Figure, measured: xr.Dataset, predicted: xr.Dataset) -> None:
     figures.power_laws(
         figure,
         measured["width"].values,
-        {name: _over_widths(part["drift"]) for name, part in _families(measured)},
+        named_along(measured["drift"], "width", named="activation"),
         exponent=float(predicted["drift_exponent"].values.ravel()[0]),
         labels=("width", "relative drift of the tangent kernel"),
     )

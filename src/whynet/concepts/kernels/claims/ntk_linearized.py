@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
-from typing import Any
 
 import torch
 import xarray as xr
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from whynet.concepts.bands import Band, judge_bands, slopes
+from whynet.concepts.claim_tables import named_along
 from whynet.concepts.kernels import figures
 from whynet.concepts.kernels.theory.linearized_descent import after_descent
 from whynet.concepts.kernels.two_layers import learning_rates, problems, trained
@@ -116,7 +114,8 @@ def judge(measured: xr.Dataset, predicted: xr.Dataset) -> Judgement:
     if len(widths) < 2:
         return Judgement("not applicable", "One width has no exponent; give two or more.")
     bands = []
-    for name, values in _families(apart(measured, predicted)):
+    distances = named_along(apart(measured, predicted), "width", named="activation")
+    for name, values in distances.items():
         last = values[int(widths.argmax())]
         bands += [
             Band(f"distance from the linearized function ({name})", last, high=NEAR),
@@ -125,23 +124,12 @@ def judge(measured: xr.Dataset, predicted: xr.Dataset) -> Judgement:
     return judge_bands(bands)
 
 
-def _families(values: xr.DataArray) -> list[tuple[str, NDArray[Any]]]:
-    """Return the parts of the grid in which only the width and the seed vary, with a name."""
-    axes = [n for n in values.dims if n not in ("width", "seed")]
-    varying = [str(n) for n in axes if values.sizes[n] > 1 or n == "activation"]
-    rest = dict.fromkeys([n for n in axes if n not in varying], 0)
-    table = values.isel(rest).transpose(*varying, "width", "seed")
-    names = product(*(table[name].values.tolist() for name in varying))
-    flat = table.values.reshape(-1, *table.shape[-2:])
-    return [(", ".join(map(str, n)), part) for n, part in zip(names, flat, strict=True)]
-
-
 def draw(figure: Figure, measured: xr.Dataset, predicted: xr.Dataset) -> None:
     """Draw the distance over the width."""
     figures.power_laws(
         figure,
         measured["width"].values,
-        dict(_families(apart(measured, predicted))),
+        named_along(apart(measured, predicted), "width", named="activation"),
         exponent=-0.5,
         labels=("width", "distance from the linearized function"),
     )

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
-from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from whynet.concepts.bands import Band, judge_bands, slopes
+from whynet.concepts.claim_tables import along, families
 from whynet.concepts.kernels import figures
 from whynet.concepts.kernels.theory.infinite_width import wide_kernels
 from whynet.concepts.kernels.wide_networks import draw_networks, sphere_points, tangent_kernels
@@ -125,42 +123,30 @@ def deviations(
 
 def judge(measured: xr.Dataset, predicted: xr.Dataset) -> Judgement:
     """Judge exponents, and the mean kernel at the largest width."""
-    each, along, apart = deviations(measured, predicted)
+    each, mean, apart = deviations(measured, predicted)
     widths = measured["width"].values
     if len(widths) < 2:
         return Judgement("not applicable", "One width has no exponent; give two or more.")
     bands = []
-    for family in _families(measured):
+    for family in families(measured, FAMILIES):
         name = ", ".join(str(value) for value in family.values())
-        one = _over_widths(each.sel(family))
+        one = along(each.sel(family), "width")
         wide = {**family, "width": widths.max()}
         bands += [
             Band(f"exponent of the deviation ({name})", slopes(widths, one), *EXPONENT),
-            Band(f"mean kernel ({name})", along.sel(wide).values.ravel(), *MEAN),
+            Band(f"mean kernel ({name})", mean.sel(wide).values.ravel(), *MEAN),
             Band(f"log₁₀ distance of the mean kernel ({name})",
                  np.log10(apart.sel(wide).values.ravel()), high=LOG_DISTANCE),
         ]  # fmt: skip
     return judge_bands(bands)
 
 
-def _families(measured: xr.Dataset) -> list[dict[str, object]]:
-    """Return the parts of the grid in which only the width and the seed vary."""
-    values = [measured[name].values.tolist() for name in FAMILIES]
-    return [dict(zip(FAMILIES, one, strict=True)) for one in product(*values)]
-
-
-def _over_widths(values: xr.DataArray) -> NDArray[Any]:
-    """Return values `[widths, seeds]`; all other axes have one entry."""
-    rest = [name for name in values.dims if name not in ("width", "seed")]
-    return np.asarray(values.isel(dict.fromkeys(rest, 0)).transpose("width", "seed").values)
-
-
 def draw(figure: Figure, measured: xr.Dataset, predicted: xr.Dataset) -> None:
     """Draw the deviation over the width, and a line of slope -1/2."""
     each, _, _ = deviations(measured, predicted)
     curves = {
-        ", ".join(str(v) for v in family.values()): _over_widths(each.sel(family))
-        for family in _families(measured)
+        ", ".join(str(v) for v in family.values()): along(each.sel(family), "width")
+        for family in families(measured, FAMILIES)
     }
     figures.power_laws(
         figure,

@@ -9,13 +9,12 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy.special import gammaln
 
-from whynet.concepts.kernels import figures
 from whynet.concepts.kernels.hidden_targets import (
     Hidden,
     bound,
+    draw_hidden,
     errors,
     judge_hidden,
-    over_dimensions,
 )
 from whynet.concepts.kernels.theory.dimension_bound import harmonics
 from whynet.core.claim import Cell, Claim, Control, Judgement, Parameter, Values
@@ -120,13 +119,4 @@ def judge(measured: xr.Dataset, predicted: xr.Dataset) -> Judgement:
 
 def draw(figure: Figure, measured: xr.Dataset, predicted: xr.Dataset) -> None:
     """Draw the errors of network and kernel over the dimension, and the bound."""
-    ratio = {"ratio": measured["ratio"].values[0]}
-    least = over_dimensions(predicted["least"].sel(ratio))[:, 0]
-    points = {name: over_dimensions(measured[name].sel(ratio)) for name in ("network", "kernel")}
-    figures.errors_above_bound(
-        figure,
-        measured["dimension"].values,
-        points,
-        least,
-        labels=("dimension", "error on unseen rows"),
-    )
+    draw_hidden(figure, measured, predicted)

@@ -350,7 +350,7 @@ def _spectrum(measured: Measurement | None) -> tuple[Table, ...]:
         ("second", measured.estimate("eigenvalue", rank=2)),
         ("effective rank", measured.estimate("effective_rank")),
         ("condition, log₁₀ (12 is singular)", measured.estimate("log10_condition")),
-        *((f"share of {layer} in the trace", share) for share, layer in shares),
+        *((f"share of layer {layer} in the trace", share) for share, layer in shares),
     )
     return (
         Table(

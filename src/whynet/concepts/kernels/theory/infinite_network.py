@@ -181,9 +181,10 @@ def infinite_width(
 
     Known are dense layers, convolutions (without groups and dilation), flattening, average pooling,
     sums of branches that end in layers of their own, layer and RMS normalization over features,
-    and the activations of `whynet.concepts.kernels.theory.wide_activations`: closed forms of
-    (leaky) rectified units, erf, GELU, sine, cosine; a series with a stated error of tanh, sigmoid,
-    SiLU, softplus, GELU by tanh. Weights are drawn independently around zero; the variance of each
+    batch normalization in evaluation mode with the statistics that it is made with, and the
+    activations of `whynet.concepts.kernels.theory.wide_activations`: closed forms of (leaky)
+    rectified units, erf, GELU, sine, cosine; a series with a stated error of tanh, sigmoid, SiLU,
+    softplus, GELU by tanh. Weights are drawn independently around zero; the variance of each
     tensor is recognized (1, or LeCun's, He's or PyTorch's over the fan-in, within four standard
     errors), or else measured, which a note says.
 

@@ -14,7 +14,16 @@ from whynet.core.errors import InputError
 from whynet.models.piecewise_linear_tracing import describe
 
 Kind = Literal[
-    "input", "affine", "activation", "flatten", "pool", "add", "scale", "layer-norm", "rms-norm"
+    "input",
+    "affine",
+    "activation",
+    "flatten",
+    "pool",
+    "add",
+    "scale",
+    "channels",
+    "layer-norm",
+    "rms-norm",
 ]
 
 NATURAL = (1.0, 2.0, 1.0 / 3.0)
@@ -25,8 +34,27 @@ DEVIATIONS = 4.0
 
 WANTED = (
     "dense layers, convolutions without groups, average pooling, sums of branches, layer and RMS "
-    "normalization over features, and smooth or rectified activations between them"
+    "normalization over features, batch normalization as it is made, and smooth or rectified "
+    "activations between them (whynet.kernels.ntk measures the kernel of this very network)"
 )
+
+UNKNOWN = {
+    "attention": "whose limit, of many heads, is not computed here",
+    "transformer": "made of attention, whose limit, of many heads, is not computed here",
+    "maxpool": "the mean of whose maxima has no closed form here; average pooling has",
+    "max_pool": "the mean of whose maxima has no closed form here; average pooling has",
+    "gru": "which reads its weights once a step, and has no limit that is known here",
+    "lstm": "which reads its weights once a step, and has no limit that is known here",
+    "rnn": "which reads its weights once a step, and has no limit that is known here",
+}
+"""Part of the name of a module or function, and why it is refused."""
+
+
+def unknown(name: str) -> str:
+    """Return why a module or function of this name has no limit."""
+    low = name.lower()
+    found = (why for part, why in UNKNOWN.items() if part in low)
+    return next(found, "which has no limit that is known here")
 
 
 @dataclass(frozen=True)
@@ -59,11 +87,11 @@ class Step:
         kind: what it does.
         inputs: numbers of the steps that go in.
         name: for messages.
-        law: of an affine step, or of scale and shift of a normalization.
+        law: of an affine step, or of scale and shift of a normalization, channel by channel.
         window: kernel, stride and padding, a number a side, of a convolution or a pool; empty of a
             dense layer, and of a pool over everything.
         activation: of an activation.
-        factor: of a scale; what is added under the root of a normalization.
+        factor: of a scale, of `channels`; what is added under the root of a normalization.
 
     """
 

@@ -94,9 +94,10 @@ def after(step: Step, states: Sequence[Pairs], left: Array, right: Array) -> Pai
             state.sides,
             state.full,
         )
-    if step.kind == "scale":
+    if step.kind in ("scale", "channels"):
         square = step.factor**2
-        return Pairs(state.covariance * square, state.tangent * square, state.sides, state.full)
+        scaled = Pairs(state.covariance * square, state.tangent * square, state.sides, state.full)
+        return scaled if step.law is None else _affine(scaled, step.law)
     scale = 1 / np.sqrt((left + step.factor) * (right + step.factor))
     return _affine(
         Pairs(state.covariance * scale, state.tangent * scale, state.sides, state.full), step.law

@@ -10,7 +10,14 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from whynet.concepts.kernels.theory.wide_activations import Activation, of_function, of_module
-from whynet.concepts.kernels.theory.wide_reader import WANTED, Law, Reader, Reading, Step
+from whynet.concepts.kernels.theory.wide_reader import (
+    WANTED,
+    Law,
+    Reader,
+    Reading,
+    Step,
+    unknown,
+)
 from whynet.core.errors import InputError
 from whynet.models.piecewise_linear_table import function_name
 from whynet.models.piecewise_linear_tracing import (
@@ -46,7 +53,8 @@ def wide_steps(
     try:
         graph = trace(copied)
     except RefusedError as error:
-        raise InputError("model", f"a network that is not read, for {error}", WANTED) from error
+        raise InputError("model", _attention(copied) or f"a network that is not read, for {error}",
+                         WANTED) from error  # fmt: skip
     reader = Reader(copied, trained, variances or {})
     for node in graph.nodes:
         if node.op != "output":
@@ -57,6 +65,15 @@ def wide_steps(
             raise InputError("model", "an output that is no dense layer's", WANTED)
         return tuple(reader.steps[: last + 1]), tuple(reader.notes)
     raise InputError("model", "a network without an output", WANTED)
+
+
+def _attention(module: nn.Module) -> str:
+    """Return the sentence that names the first attention in a network that cannot be traced."""
+    for path, part in module.named_modules():
+        name = type(part).__name__
+        if "attention" in name.lower():
+            return f"`{path}` is a {name}, {unknown(name)}"
+    return ""
 
 
 def _read(reader: Reader, node: fx.Node) -> None:
@@ -106,7 +123,9 @@ def _module(reader: Reader, node: fx.Node, module: nn.Module) -> int:
             return reader.add(Step("pool", (held,), path), gaussian=reader.gaussian[held])
     if isinstance(module, (nn.LayerNorm, nn.RMSNorm)):
         return _normalization(reader, node, held, module, path)
-    raise reader.refusal(node, "which has no limit that is known here")
+    if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+        return _channels(reader, node, held, module, path)
+    raise reader.refusal(node, unknown(type(module).__name__))
 
 
 def _own(module: nn.Module, path: str) -> tuple[Reading, Reading | None]:
@@ -174,14 +193,48 @@ def _normalization(reader: Reader, node: fx.Node, held: int, module: Any, path: 
     layer = isinstance(module, nn.LayerNorm)
     if layer and not reader.gaussian[held]:
         raise reader.refusal(node, "applied to what is not Gaussian at infinite width")
-    law = Law(0.0, 1.0, 0.0, 0.0, False, False)
-    if module.weight is not None:
-        weight = Reading(f"{path}.weight".lstrip("."), 1.0, module.weight)
-        bias = getattr(module, "bias", None)
-        shift = None if bias is None else Reading(f"{path}.bias".lstrip("."), 1.0, bias)
-        law = reader.law(node, weight, shift, 1)
+    law = _scale_and_shift(reader, node, module, path)
     eps = module.eps if module.eps is not None else float.fromhex("0x1p-52")
     step = Step("layer-norm" if layer else "rms-norm", (held,), path, law, factor=float(eps))
+    return reader.add(step, gaussian=reader.gaussian[held])
+
+
+def _scale_and_shift(reader: Reader, node: fx.Node, module: Any, path: str) -> Law:
+    """Read the law of a normalization's own parameters, one number a feature.
+
+    Raises:
+        InputError: the scales differ, so that what follows is a mixture of Gaussians.
+
+    """
+    if module.weight is None:
+        return Law(1.0, 1.0, 0.0, 0.0, False, False)
+    if float((module.weight - module.weight.flatten()[0]).abs().max()) > 0:
+        why = "whose scales differ from feature to feature; at initialization they are equal"
+        raise reader.refusal(node, why)
+    weight = Reading(f"{path}.weight".lstrip("."), 1.0, module.weight)
+    bias = getattr(module, "bias", None)
+    shift = None if bias is None else Reading(f"{path}.bias".lstrip("."), 1.0, bias)
+    return reader.law(node, weight, shift, 1)
+
+
+def _channels(reader: Reader, node: fx.Node, held: int, module: Any, path: str) -> int:
+    """Read a batch normalization, in evaluation mode a scale and a shift of every channel.
+
+    Known with the statistics it is made with, 0 and 1, which hang on no weights. Those that were
+    estimated from data hang on them, and those of the batch on the other rows.
+    """
+    mean, variance = module.running_mean, module.running_var
+    if mean is None or variance is None:
+        raise reader.refusal(node, "with the statistics of the batch, which ties rows together")
+    if bool(mean.any()) or float((variance - variance[0]).abs().max()) > 0:
+        why = (
+            "whose running statistics were estimated from data and hang on the weights before "
+            "it; reset_running_stats() restores those it is made with"
+        )
+        raise reader.refusal(node, why)
+    law = _scale_and_shift(reader, node, module, path)
+    factor = 1 / math.sqrt(float(variance[0]) + module.eps)
+    step = Step("channels", (held,), path, law, factor=factor)
     return reader.add(step, gaussian=reader.gaussian[held])
 
 
@@ -214,7 +267,7 @@ def _function(reader: Reader, node: fx.Node) -> int | None:
         return reader.add(Step("flatten", (held,), "flatten"), gaussian=reader.gaussian[held])
     if name == "mean" and _all_places(node):
         return reader.add(Step("pool", (held,), "mean"), gaussian=reader.gaussian[held])
-    raise reader.refusal(node, "which has no limit that is known here")
+    raise reader.refusal(node, unknown(name))
 
 
 def _all_places(node: fx.Node) -> bool:
@@ -266,7 +319,7 @@ def _ends(reader: Reader, number: int) -> set[int]:
     step = reader.steps[number]
     if step.kind == "affine":
         return {number}
-    if step.kind in ("scale", "flatten", "pool"):
+    if step.kind in ("scale", "channels", "flatten", "pool"):
         return _ends(reader, step.inputs[0])
     if step.kind == "add":
         parts = [_ends(reader, i) for i in step.inputs]

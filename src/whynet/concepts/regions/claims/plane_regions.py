@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
 from typing import Any, Final
 
 import numpy as np
@@ -14,10 +13,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from whynet.concepts.agreement import judge_cases
-from whynet.concepts.bands import Band, combined, judge_bands
+from whynet.concepts.bands import combined, family_bands, judge_bands
 from whynet.concepts.regions import claim_figures
 from whynet.concepts.regions.planes import Plane
-from whynet.concepts.regions.random_networks import HE, relu_network
+from whynet.concepts.regions.random_networks import HE, relu_network, widths_of
 from whynet.concepts.regions.subdivision import subdivide
 from whynet.concepts.regions.theory.plane_cells_at_initialization import (
     arrangement_cells,
@@ -110,11 +109,6 @@ def network_of(cell: Cell, bias_scale: float) -> nn.Sequential:
     return relu_network(generator, int(cell.number("inputs")), widths_of(cell), bias_scale)
 
 
-def widths_of(cell: Cell) -> list[int]:
-    """Return the widths of a cell's hidden layers."""
-    return [int(cell.number("width"))] * int(cell.number("depth"))
-
-
 def predict(cells: Sequence[Cell]) -> Sequence[Values]:
     """Return the expected cells, and with one hidden layer those of the network's lines."""
     found: list[Values] = []
@@ -161,15 +155,8 @@ def _make_opposite(network: nn.Sequential) -> None:
 
 def judge(measured: xr.Dataset, predicted: xr.Dataset) -> Judgement:
     """Judge the mean ratio family by family, and each network of one hidden layer."""
-    width = measured["width"].values.max()
-    ratio = (measured["cells"] / predicted["cells"]).sel(width=width)
-    varying = [name for name in FAMILIES if ratio.sizes[name] > 1]
-    bands = []
-    for values in product(*(ratio[name].values.tolist() for name in FAMILIES)):
-        place = dict(zip(FAMILIES, values, strict=True))
-        words = ", ".join(f"{name.replace('_', ' ')} {place[name]:g}" for name in varying)
-        label = "counted over expected cells" + (f" ({words})" if words else "")
-        bands.append(Band(label, ratio.sel(place).values.ravel(), LOW, HIGH))
+    ratio = measured["cells"] / predicted["cells"]
+    bands = family_bands(ratio, FAMILIES, "counted over expected cells", LOW, HIGH)
     mean = judge_bands(bands)
     lines = predicted["arrangement"]
     known = np.isfinite(lines.values)
@@ -184,15 +171,4 @@ def judge(measured: xr.Dataset, predicted: xr.Dataset) -> Judgement:
 
 def draw(figure: Figure, measured: xr.Dataset, predicted: xr.Dataset) -> None:
     """Draw counted and expected cells over the depth, for each width."""
-    rest = {n: 0 for n in measured["cells"].dims if n not in ("depth", "width", "seed")}
-    counted, expected = (
-        table["cells"].isel(rest).transpose("width", "depth", "seed").values
-        for table in (measured, predicted)
-    )
-    claim_figures.counted_and_expected(
-        figure,
-        measured["depth"].values,
-        {f"width {w}": c for w, c in zip(measured["width"].values, counted, strict=True)},
-        {f"width {w}": e for w, e in zip(measured["width"].values, expected, strict=True)},
-        labels=("hidden layers", "cells of the square"),
-    )
+    claim_figures.over_depths(figure, measured["cells"], predicted["cells"], "cells of the square")

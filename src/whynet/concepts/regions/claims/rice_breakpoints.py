@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import product
 from typing import Any, Final
 
 import numpy as np
@@ -12,9 +11,14 @@ import xarray as xr
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from whynet.concepts.bands import Band, judge_bands
+from whynet.concepts.bands import family_bands, judge_bands
 from whynet.concepts.regions import claim_figures
-from whynet.concepts.regions.random_networks import HE, relu_network, switches_along
+from whynet.concepts.regions.random_networks import (
+    HE,
+    relu_network,
+    switches_along,
+    widths_of,
+)
 from whynet.concepts.regions.theory.breakpoints_at_initialization import (
     expected_breakpoints,
     expected_breakpoints_bound,
@@ -95,11 +99,6 @@ def ends_of(cell: Cell) -> tuple[NDArray[Any], NDArray[Any]]:
     return starts, ends
 
 
-def widths_of(cell: Cell) -> list[int]:
-    """Return the widths the formula is told."""
-    return [int(cell.number("width"))] * int(cell.number("depth"))
-
-
 def predict(cells: Sequence[Cell]) -> Sequence[Values]:
     """Return the expected switches over all segments of a cell, and Hanin and Rolnick's bound."""
     found: list[Values] = []
@@ -132,14 +131,8 @@ def experiment(cells: Sequence[Cell]) -> Sequence[Values]:
 
 def judge(measured: xr.Dataset, predicted: xr.Dataset) -> Judgement:
     """Judge the counted over the expected number at the largest width, family by family."""
-    ratio = (measured["switches"] / predicted["switches"]).sel(width=measured["width"].values.max())
-    varying = [name for name in FAMILIES if ratio.sizes[name] > 1]
-    bands = []
-    for values in product(*(ratio[name].values.tolist() for name in FAMILIES)):
-        place = dict(zip(FAMILIES, values, strict=True))
-        words = ", ".join(f"{name.replace('_', ' ')} {place[name]:g}" for name in varying)
-        label = "counted over expected switches" + (f" ({words})" if words else "")
-        bands.append(Band(label, ratio.sel(place).values.ravel(), LOW, HIGH))
+    ratio = measured["switches"] / predicted["switches"]
+    bands = family_bands(ratio, FAMILIES, "counted over expected switches", LOW, HIGH)
     judged = judge_bands(bands)
     if "bound" not in predicted:
         return judged
@@ -153,15 +146,5 @@ def judge(measured: xr.Dataset, predicted: xr.Dataset) -> Judgement:
 
 def draw(figure: Figure, measured: xr.Dataset, predicted: xr.Dataset) -> None:
     """Draw counted and expected switches over the depth, for each width."""
-    rest = {n: 0 for n in measured["switches"].dims if n not in ("depth", "width", "seed")}
-    counted, expected = (
-        table["switches"].isel(rest).transpose("width", "depth", "seed").values / SEGMENTS
-        for table in (measured, predicted)
-    )
-    claim_figures.counted_and_expected(
-        figure,
-        measured["depth"].values,
-        {f"width {w}": c for w, c in zip(measured["width"].values, counted, strict=True)},
-        {f"width {w}": e for w, e in zip(measured["width"].values, expected, strict=True)},
-        labels=("hidden layers", "switches along a segment"),
-    )
+    counted, expected = (table["switches"] / SEGMENTS for table in (measured, predicted))
+    claim_figures.over_depths(figure, counted, expected, "switches along a segment")

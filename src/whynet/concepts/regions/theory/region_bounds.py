@@ -144,13 +144,22 @@ def expected_cells_bound(units: int, inputs: int, gradient: float, density: floa
     """Bound the mean number of activation regions per unit of volume at initialization.
 
     Hanin and Rolnick (2019, arXiv 1906.00904), for cubes that are not too small: (T N)^n / n! for
-    N >= n units, with T = 2^5 C C', and 2^N otherwise, at any depth. The factor 2^5 is theirs and
-    not derived here; `expected_breakpoints_bound` and `expected_plane_cells` are, and far sharper.
+    N >= n units, with T = 2^5 C C', and 2^N otherwise, at any depth.
+
+    That 2^5 is enough follows from counting lowest vertices, and with room: 2^2 is enough for cubes
+    of sides of at least n / (N C C'). A cell of a cube of side d has one lowest corner, at which k
+    walls meet a face of the cube of dimension k; around such a point there are 2^k cells, and the
+    mean number of those points in a face is at most binom(N, k) (C C' d)^k, since k biases have a
+    density of at most C'^k, and gradients span a volume of at most the product of their norms. With
+    binom(n, k) 2^(n - k) faces, the sum over k of 2^n binom(n, k) binom(N, k) (C C' d)^k is at most
+    (4 C C' N d)^n / n!, since (C C' N d)^k / k! rises with k up to n there. For one input the sharp
+    form is `expected_breakpoints_bound`, in a plane `expected_plane_cells`.
 
     Args:
         units: N, of all hidden layers.
         inputs: n.
-        gradient: C, a bound on the root mean 2k-th power of the norm of any unit's gradient.
+        gradient: C, a bound on the root mean n-th power of the norm of any unit's gradient (of the
+            2n-th in the paper), also where the biases of others are given.
         density: C', the largest density of a bias.
 
     Raises:
