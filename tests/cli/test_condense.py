@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
 from whynet.cli.main import main
+from whynet.training.builtin import builtin_module
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +93,7 @@ def test_above_the_tolerance_nothing_is_written_and_the_curve_is_shown(
         (["--tolerance", "nan"], "--tolerance"),
         (["--units", "0"], "units"),
         (["--finetune", "-1"], "--finetune"),
+        (["--checkpoints", "nothing.safetensors"], "--checkpoints"),
         (["--norm", "l7"], "norm"),
         (["--radius", "-1"], "radius"),
         (["--points", "0"], "points"),
@@ -141,9 +144,15 @@ def test_training_on_is_asked_for_and_said(
 ) -> None:
     out = tmp_path / "s.safetensors"
     words = ["condense", "diabetes-mlp", "--out", str(out), "--points", "3", "--tolerance", "0.5"]
+    start = tmp_path.parent / "start.safetensors"
+    save_file(builtin_module("diabetes-mlp").build().state_dict(), start)
+    words += ["--checkpoints", str(start), str(start)]
     assert main([*words, "--units", "3", "--finetune", "200"]) == 0
     said = capsys.readouterr().out
     assert "Trained on for 200 steps towards the large network's outputs" in said
+    assert "start: `0` is not condensed" in " ".join(said.split())
+    page = out.with_suffix(".html").read_text()
+    assert "at checkpoints of the training" in page and "where it points" in page
     assert "trained on for 200 steps." in out.with_suffix(".html").read_text()
     record = json.loads(out.with_suffix(".certificate.json").read_text())
     finetuned = record["finetuned"]

@@ -55,6 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--points", metavar="N", type=int, default=100, help="most balls (default: 100)"
     )
     parser.add_argument(
+        "--checkpoints",
+        metavar="WEIGHTS",
+        nargs="+",
+        default=[],
+        help="weights along the training, in order: how many directions its layers had",
+    )
+    parser.add_argument(
         "--out",
         metavar="FILE",
         default="small.safetensors",
@@ -86,6 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
             exact_only=arguments.exact_only,
             units=arguments.units,
             finetune_steps=arguments.finetune,
+            checkpoints=arguments.checkpoints,
             balls=Balls(arguments.norm, radius, arguments.points),
             announce=shown.announce,
             trained=shown.trained,
@@ -121,7 +129,12 @@ def _print(done: Done, as_data: bool) -> None:
 
     found = done.condensed
     trained = None if done.finetuned is None else finetuned_of(done.finetuned)
-    summary = {**summary_of(found), "directions": done.directions, "finetuned": trained}
+    summary = {
+        **summary_of(found),
+        "directions": done.directions,
+        "checkpoints": [list(checkpoint) for checkpoint in done.checkpoints],
+        "finetuned": trained,
+    }
     if as_data:
         print_json(summary)
         return
@@ -152,6 +165,9 @@ def _print(done: Done, as_data: bool) -> None:
     )
     if done.finetuned is not None:
         print_line(done.finetuned.sentence())
+    for name, layers in done.checkpoints:
+        for layer in layers:
+            print_line(f"{name}: {layer['sentence']}")
     for layer in done.directions:
         print_line(layer["sentence"])
     for move in found.moves:

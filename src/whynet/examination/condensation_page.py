@@ -16,6 +16,7 @@ from whynet.concepts.condensation.smaller_figures import (
     size_against_error,
 )
 from whynet.core.question import Figure
+from whynet.examination.condensation_directions import direction_figures
 from whynet.examination.condensing import Done, Files
 from whynet.models.architecture import describe_architecture
 from whynet.pages.drawing import draw_figure
@@ -50,7 +51,13 @@ def render_condensation(done: Done, files: Files) -> str:
                 visible(before, 200), visible(after, 200)
             ),
             lead=marked(_lead(done)),
-            figures=[_drawn(figure) for figure in _figures(done)],
+            figures=[
+                _drawn(figure)
+                for figure in (
+                    *_figures(done),
+                    *direction_figures(found.subject, done.checkpoints, done.request.seed),
+                )
+            ],
             rows=[[powers(cell) for cell in row] for row in _rows(done)],
             certified=[
                 marked(powers(text))
@@ -103,8 +110,10 @@ def _lead(done: Done) -> str:
             f"**{100 * share:.0f} %** of the parameters compute the same function, for all "
             "inputs: what went was ignored, constant, a multiple of another unit, or linear."
         )
+    between = " and between them" * found.chosen.turned
     return (
-        f"**{100 * share:.0f} %** of the parameters reproduce the outputs on the training data to "
+        f"**{100 * share:.0f} %** of the parameters reproduce the outputs on the training "
+        f"data{between} to "
         f"**{found.chosen.largest:.2g}** of the largest output at worst, to "
         f"{found.chosen.root_mean_square:.2g} in the root mean square."
     )
@@ -130,7 +139,8 @@ def certified(content: dict[str, Any]) -> list[str]:
     exactly = ""
     if cells.get("balls"):
         exactly = (
-            f" Cell by cell ({cells['cells']:,} cells in {cells['balls']} balls) it is "
+            f" Cell by cell ({counted(cells['cells'], 'cell', 'cells')} in "
+            f"{counted(cells['balls'], 'ball', 'balls')}) it is "
             f"{'exactly' if cells['complete'] else 'at most'} {balls['certified']:.2g}."
         )
     loose = " This bound is **loose**: above ten times what the attack reaches." * balls["loose"]

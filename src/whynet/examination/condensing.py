@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,7 @@ from whynet.concepts.condensation.finetuning import Finetuned, finetune
 from whynet.concepts.condensation.reduction import Condensed, condense
 from whynet.core.errors import InputError, StoreError
 from whynet.core.recomputed import Recomputed
+from whynet.examination.condensation_directions import Checkpoint, directions_at
 from whynet.examination.folder import file_hash, save_weights
 from whynet.examination.manifest import Request, check_values, check_version, option
 from whynet.examination.source import Announce, Loaded, TrainingProgress, load_subject
@@ -73,6 +74,7 @@ class Done:
         arguments: with which the user's factory builds the smaller network; None where that is
             not known.
         finetuned: what training on added, where it was asked for.
+        checkpoints: directions of the large network's layers along its training.
 
     """
 
@@ -83,6 +85,7 @@ class Done:
     directions: list[Content]
     arguments: dict[str, Any] | None = None
     finetuned: Finetuned | None = None
+    checkpoints: tuple[Checkpoint, ...] = ()
 
 
 def number(text: str, argument: str) -> float:
@@ -123,6 +126,7 @@ def condense_request(
     exact_only: bool = False,
     units: int | None = None,
     finetune_steps: int = 0,
+    checkpoints: Sequence[str] = (),
     balls: Balls | None = None,
     announce: Announce,
     trained: TrainingProgress | None = None,
@@ -139,6 +143,7 @@ def condense_request(
     if loaded.subject.train is None:
         raise InputError("--train", "no training data", "the data that units are chosen on")
     with loaded.computing():
+        course = directions_at(loaded.subject, checkpoints, request.seed)
         found = condense(
             loaded.subject,
             tolerance=tolerance,
@@ -161,7 +166,9 @@ def condense_request(
         directions = content.get("directions") or directions_of(loaded.subject, request.seed)
     settings: Content = {**dataclasses.asdict(chosen), "seed": request.seed}
     arguments = _arguments(request, found) if content else None
-    return Done(found, loaded.request, content, settings, directions, arguments, finetuned)
+    return Done(
+        found, loaded.request, content, settings, directions, arguments, finetuned, tuple(course)
+    )
 
 
 def _arguments(request: Request, found: Condensed) -> dict[str, Any] | None:
@@ -212,6 +219,7 @@ def save(done: Done, files: Files) -> None:
         "kept": {path: list(units) for path, units in done.condensed.kept.items()},
         "reduction": summary_of(done.condensed),
         # What was trained cannot be recomputed from the two networks; all else can.
+        "checkpoints": [list(checkpoint) for checkpoint in done.checkpoints],
         "finetuned": None if done.finetuned is None else finetuned_of(done.finetuned),
         "certificate": done.content,
     }

@@ -7,7 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from whynet import Subject
-from whynet.concepts.condensation.layer_directions import layer_directions, sentence
+from whynet.concepts.condensation.layer_directions import (
+    layer_directions,
+    orientations,
+    sentence,
+)
 
 
 def two_layers(rows: Tensor, outgoing: Tensor) -> nn.Module:
@@ -81,3 +85,24 @@ def test_without_a_reference_nothing_is_judged() -> None:
     (found,) = layer_directions(subject)
     assert found.condensed is None
     assert "is not judged" in sentence(found) and "no reference is known" in sentence(found)
+
+
+def test_orientations_of_two_inputs_are_those_of_the_weights() -> None:
+    """Without bias and with inputs of unit second moment, cosines are those of the weights."""
+    generator = torch.Generator().manual_seed(4)
+    angle = 6.28 * torch.rand(50, generator=generator, dtype=torch.float64)
+    module = nn.Sequential(nn.Linear(2, 50, bias=False), nn.ReLU(), nn.Linear(50, 1)).double()
+    with torch.no_grad():
+        length = 0.5 + torch.rand(50, generator=generator, dtype=torch.float64)
+        rows = torch.stack([angle.cos(), angle.sin()], 1) * length[:, None]
+        module[0].weight.copy_(rows)  # type: ignore[operator]
+    inputs = torch.randn(80, 2, generator=generator, dtype=torch.float64)
+    inputs = torch.linalg.qr(inputs)[0]
+    subject = Subject(module, train=(inputs, inputs[:, :1]), loss="mse")
+    (found,) = orientations(subject)
+    assert found.share == pytest.approx(1.0)
+    assert found.amounts.max() == 1.0 and len(found.angles) == 50
+    turned = torch.as_tensor(found.angles)
+    # Up to a rotation and a reflection.
+    ours = (turned[:, None] - turned).cos()
+    assert torch.allclose(ours, (angle[:, None] - angle).cos(), atol=1e-8)

@@ -132,3 +132,30 @@ def test_larger_widths_than_the_network_s_are_refused() -> None:
         load_resized(nn.Linear(4, 3), state)
     with pytest.raises(InputError, match="missing"):
         load_resized(nn.Sequential(nn.Linear(4, 3)), state)
+
+
+class Written(nn.Module):
+    """A network whose forward has a number of channels written in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = nn.Linear(3, 8), nn.Linear(8, 6), nn.Linear(6, 2)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = torch.relu(self.first(inputs)).view(-1, 8)
+        return self.third(torch.relu(self.second(hidden)))  # type: ignore[no-any-return]
+
+
+def test_channels_whose_number_the_code_fixes_stay_and_the_others_go() -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(60, 3, generator=generator, dtype=torch.float64)
+    module = Written().double()
+    with torch.no_grad():
+        for layer in (module.first, module.second):
+            half = len(layer.weight) // 2
+            layer.weight[half:], layer.bias[half:] = layer.weight[:half], layer.bias[:half]
+    found = condense(subject_of(module, inputs, torch.float64), exact_only=True)
+    assert [layer.after for layer in found.layers] == [8, 3, 2]
+    assert found.layers[0].reason == "the network's own code fixes their number"
+    with torch.no_grad():
+        assert torch.allclose(found.module(inputs), module(inputs), rtol=1e-12, atol=1e-14)

@@ -25,6 +25,7 @@ from whynet.concepts.condensation.refitting import (
 )
 from whynet.models.channel_flow import channel_groups
 from whynet.models.channel_nodes import Group, Layer, Normalized
+from whynet.models.fixed_widths import without_fixed
 from whynet.models.layer_calls import MOST_FEATURES, weight_rows
 from whynet.models.output_sensitivity import output_metrics
 from whynet.models.resizing import cut, held_state
@@ -44,6 +45,7 @@ class Task:
         batches: makes an iterator over batches of inputs.
         run: calls a network on a batch of inputs.
         example: a small batch, with which channels are followed.
+        fixed: groups of channels whose number the network's own code fixes.
 
     """
 
@@ -51,10 +53,12 @@ class Task:
     batches: Batches
     run: Run
     example: Any
+    fixed: frozenset[str] = frozenset()
 
     def groups(self, module: nn.Module) -> tuple[Group, ...]:
         """Return the groups of channels of a network of this form."""
-        return channel_groups(module, lambda: self.run(module, self.example))
+        groups = channel_groups(module, lambda: self.run(module, self.example))
+        return without_fixed(groups, self.fixed)
 
     def around(self) -> Iterator[Tensor]:
         """Yield every batch of data, and as many points between two of its inputs, seeded."""

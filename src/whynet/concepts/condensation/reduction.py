@@ -25,6 +25,7 @@ from whynet.concepts.condensation.workplace import ROUND_OFF, Move, Workplace, c
 from whynet.core.errors import InputError
 from whynet.models.channel_nodes import Group
 from whynet.models.features import bounded
+from whynet.models.fixed_widths import fixed_widths
 from whynet.models.preservation import preserved
 from whynet.models.subject import Subject
 
@@ -209,8 +210,9 @@ def _opened(subject: Subject) -> tuple[Workplace, Task]:
         key=lambda dtype: -ROUND_OFF[dtype],
         default=torch.float32,
     )
-    place = Workplace(module, lambda: run(module, example), ROUND_OFF[kept_in])
-    return place, Task(module, batches, run, example)
+    fixed = fixed_widths(module, lambda network: run(network, example))
+    place = Workplace(module, lambda: run(module, example), ROUND_OFF[kept_in], fixed)
+    return place, Task(module, batches, run, example, fixed)
 
 
 class _Search:

@@ -98,6 +98,9 @@ def size_against_error(
             "this network", chosen, textcoords="offset points", xytext=(7, 5), fontsize=8,
             color="#9a4817",
         )  # fmt: skip
-    axes.set_xlim(0, 1.05 * max(parameters))
+    if max(parameters) > 50 * min(parameters):
+        axes.set_xscale("log")
+    else:
+        axes.set_xlim(0, 1.05 * max(parameters))
     axes.set_xlabel("parameters")
     axes.set_ylabel("largest change of an output")

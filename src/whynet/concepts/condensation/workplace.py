@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from whynet.models.channel_flow import channel_groups, reads_of
 from whynet.models.channel_nodes import Group, Layer, Node
 from whynet.models.channel_values import Channels, Evaluation
+from whynet.models.fixed_widths import without_fixed
 from whynet.models.network_checks import select_output
 from whynet.models.resizing import columns_of, cut, held_state, set_tensor
 
@@ -51,6 +52,7 @@ class Workplace:
         module: changed in place, in evaluation mode.
         run: calls the network on a small batch.
         round_off: relative difference of weights that counts as none.
+        fixed: groups of channels whose number the network's own code fixes.
         origins: layer to the channels of the network as it came that are left, where some went.
 
     """
@@ -58,11 +60,12 @@ class Workplace:
     module: nn.Module
     run: Callable[[], Any]
     round_off: float
+    fixed: frozenset[str] = frozenset()
     origins: dict[str, Tensor] = field(default_factory=dict)
 
     def groups(self) -> tuple[Group, ...]:
         """Return the groups of channels as they are now."""
-        return channel_groups(self.module, self.run)
+        return without_fixed(channel_groups(self.module, self.run), self.fixed)
 
     def evaluation(self) -> Evaluation:
         """Return an evaluation of nodes with the weights as they are now."""
