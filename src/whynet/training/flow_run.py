@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -56,22 +56,70 @@ class Flattened:
         return task if self.members > 1 else task.twice
 
 
+Advance = Callable[[Flow, float], Flow]
+"""`advance(flow, until)` tries one step of those members that have not arrived."""
+
+
 @dataclass(frozen=True)
 class FlowRun:
     """How a flow is advanced.
 
     Attributes:
-        advance: `advance(flow, until)` tries one step of those that have not arrived.
+        make: gives the advance of some rows of the table (numbers in ascending order), or of all
+            for None.
         task: of the members, for losses and gradients.
         flat: their parameters as a table.
         limit: most steps tried by a member.
+        compact: whether members that have stopped may be left out of the computation.
 
     """
 
-    advance: Callable[[Flow, float], Flow]
+    make: Callable[[Tensor | None], Advance]
     task: Task
     flat: Flattened
     limit: int
+    compact: bool = True
+
+
+class _Moving:
+    """The flow of all members, of which only those are computed that still run."""
+
+    def __init__(self, run: FlowRun, flow: Flow) -> None:
+        self.run, self.whole, self.part = run, flow, flow
+        self.rows = torch.arange(len(flow.state), device=flow.state.device)
+        self.advance = run.make(None)
+
+    def everyone(self) -> Flow:
+        """Return the flow of all members as it is now."""
+        if len(self.part.state) < len(self.whole.state):
+            self.whole = _each(
+                lambda old, new: old.index_copy(0, self.rows, new), self.whole, self.part
+            )
+            return self.whole
+        return self.part
+
+    def stop(self, members: Tensor) -> None:
+        """Let members stand still from now on."""
+        self.part = stopped(self.part, members[self.rows])
+
+    def gather(self) -> None:
+        """Leave out those that stand still, where they are half of all that are computed."""
+        running = self.part.running.nonzero().flatten()
+        if not self.run.compact or len(running) > len(self.rows) // 2 or len(self.rows) <= 2:
+            return
+        if len(running) == 1:  # one alone is computed as two, see the ensemble
+            running = running.expand(2)
+        if len(running) == 0:
+            return
+        self.whole = self.everyone()
+        self.rows = self.rows[running]
+        self.part = _each(lambda old, _: old[running], self.part, self.part)
+        self.advance = self.run.make(self.rows)
+
+
+def _each(change: Callable[[Tensor, Tensor], Tensor], old: Flow, new: Flow) -> Flow:
+    values = {f.name: change(getattr(old, f.name), getattr(new, f.name)) for f in fields(Flow)}
+    return Flow(**values)
 
 
 def run_flow(
@@ -98,24 +146,30 @@ def run_flow(
     if stop is not None:
         members = stop.thresholds(next(iter(flat.real(flow.state).values())))
         thresholds = members.expand(len(like)) if flat.members == 1 else members
+    on_loss = stop is not None and stop.quantity == "loss"
     converged = torch.zeros_like(flow.running)
+    moving = _Moving(run, flow)
     for clock, _ in zip(clocks, times, strict=True):
         while True:
-            if stop is not None and thresholds is not None and stop.quantity == "loss":
-                met = flow.running & reached(stop, flow.loss, thresholds)
-                converged, flow = converged | met, stopped(flow, met)
-            if not bool((flow.running & (flow.clock < clock)).any()):
+            now = moving.part
+            if on_loss and stop is not None and thresholds is not None:
+                met = now.running & reached(stop, now.loss, thresholds[moving.rows])
+                converged = converged.index_fill(0, moving.rows[met], value=True)
+                moving.part = now = stopped(now, met)
+            if not bool((now.running & (now.clock < clock)).any()):
                 break
-            flow = run.advance(flow, clock)
-            flow = stopped(flow, (flow.tried >= run.limit) & (flow.clock < clocks[-1]))
-        parameters = flat.real(flow.state)
+            moving.gather()
+            now = moving.advance(moving.part, clock)
+            moving.part = stopped(now, (now.tried >= run.limit) & (now.clock < clocks[-1]))
+        whole = moving.everyone()
+        parameters = flat.real(whole.state)
         recorder.add(clock, parameters, run.task.losses(parameters))
-        if stop is not None and thresholds is not None and stop.quantity != "loss":
-            met = flow.running & reached(
-                stop, _quantity(run, stop, parameters, recorder), thresholds
-            )
-            converged, flow = converged | met, stopped(flow, met)
-    return _result(run, flow, converged, stop, times, recorder)
+        if stop is not None and thresholds is not None and not on_loss:
+            quantity = _quantity(run, stop, parameters, recorder)
+            met = whole.running & reached(stop, quantity, thresholds)
+            converged = converged | met
+            moving.stop(met)
+    return _result(run, moving.everyone(), converged, stop, times, recorder)
 
 
 def _quantity(run: FlowRun, stop: Below, parameters: Stacked, recorder: Recorder) -> Tensor:

@@ -1,8 +1,9 @@
 """Gradient flow of an ensemble: each member follows `dθ/dt = -∇L(θ)` with its own steps.
 
-Three integrators. `runge-kutta` keeps the error of every step within a tolerance; `chebyshev`
+Four integrators. `runge-kutta` keeps the error of every step within a tolerance; `chebyshev`
 does too, takes far longer steps where stability limits them (late, when what is left to learn is
-slow) and shorter ones where accuracy does. `euler` is
+slow) and shorter ones where accuracy does. `exponential` does too, follows the linearized network
+exactly, and takes the longest steps of all where rows and outputs are few. `euler` is
 gradient descent with the step `min(0.5 / λ, 0.05 / g)`: `λ` is the largest eigenvalue of the
 Gauss-Newton matrix, refreshed every ten steps, and bounds by stability; `g`, the largest entry of
 `|Xᵀ ∂L/∂f|` with a column of ones in `X`, bounds the relative growth of weights while they are
@@ -12,9 +13,10 @@ tiny. It is cheap and coarse (first order): its endpoint is that of a gradient d
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from functools import partial
+from typing import Final, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +28,9 @@ from whynet.models.preservation import preserved
 from whynet.training.chebyshev import CHEBYSHEV
 from whynet.training.ensemble_result import EnsembleResult, Observable, Recorder
 from whynet.training.ensemble_task import Forward, Loss, Task, checked_task, count
+from whynet.training.exponential_flow import check_rows, exponential_method
 from whynet.training.flow_run import Flattened, FlowRun, run_flow
-from whynet.training.optimizers import Stacked
+from whynet.training.optimizers import Stacked, per_member
 from whynet.training.runge_kutta import (
     DORMAND_PRINCE,
     Field,
@@ -39,6 +42,8 @@ from whynet.training.runge_kutta import (
 )
 from whynet.training.schedule import checked_times
 from whynet.training.stopping import Below
+
+FlowMethod = Literal["runge-kutta", "chebyshev", "exponential", "euler"]
 
 REFRESH: Final = 10
 """Euler steps between two estimates of the largest eigenvalue."""
@@ -52,7 +57,8 @@ class GradientFlow:
     """How gradient flow is integrated.
 
     Attributes:
-        method: `runge-kutta`, `chebyshev` or `euler`.
+        method: `runge-kutta`, `chebyshev`, `exponential` (at most 512 outputs over all rows, which
+            do not see each other) or `euler`.
         relative_tolerance: error of a step over the size of the parameters (not `euler`); by
             default 1e-6 in float64 and 1e-4 in float32.
         absolute_tolerance: error allowed beside it; by default a thousandth of the relative one.
@@ -64,15 +70,17 @@ class GradientFlow:
 
     """
 
-    method: Literal["runge-kutta", "chebyshev", "euler"] = "runge-kutta"
+    method: FlowMethod = "runge-kutta"
     relative_tolerance: float | None = None
     absolute_tolerance: float | None = None
     stability: float = 0.5
     accuracy: float = 0.05
 
     def __post_init__(self) -> None:
-        if self.method not in ("runge-kutta", "chebyshev", "euler"):
-            raise InputError("method", repr(self.method), "runge-kutta, chebyshev or euler")
+        if self.method not in get_args(FlowMethod):
+            raise InputError(
+                "method", repr(self.method), "one of " + ", ".join(get_args(FlowMethod))
+            )
         for name in ("relative_tolerance", "absolute_tolerance"):
             value = getattr(self, name)
             if value is not None and not 0 < value < 1:
@@ -115,6 +123,7 @@ def flow_ensemble(
     record: Mapping[str, Observable] | None = None,
     per_member: Sequence[str] = (),
     constants: Mapping[str, Tensor] | None = None,
+    speeds: Mapping[str, Tensor] | None = None,
     limit: int = 100_000,
 ) -> EnsembleResult:
     """Follow the gradient flow of each member from time 0, and record at given times.
@@ -133,6 +142,9 @@ def flow_ensemble(
         record: observables.
         per_member: which data have a first axis of members.
         constants: stacked entries that are not trained.
+        speeds: name of a parameter to a factor `[members]` on its velocity, `dθ/dt = -s ∂L/∂θ`;
+            1 where it is not named. For parameters held in units of their own: `θ = u θ'` moves
+            as the flow of `θ` says where `θ'` has the speed `1/u²` and `forward` multiplies by `u`.
         limit: most steps tried by a member.
 
     Returns:
@@ -148,28 +160,58 @@ def flow_ensemble(
     recorder = Recorder(record, count(start), "time")
     with preserved(), exact_kernels(), torch.no_grad():
         flat = Flattened(start)
-        field = _descent(flat.task(task), flat)
-        tolerance = how.tolerance(flat.dtype)
-        if how.method == "euler":
-            euler = _Euler(flat.task(task), flat, how)
-            run = FlowRun(lambda now, until: euler.advance(field, now, until), task, flat, limit)
-        else:
-            run = FlowRun(
-                lambda now, until: advance(field, now, until, tolerance, how.step),
-                task,
-                flat,
-                limit,
-            )
-        first = begin(field, 0.0, flat.start, tolerance)
+        pace = _speeds(speeds, start, flat, how)
+        if how.method == "exponential":
+            check_rows(task, start)
+        make = partial(_advance, flat.task(task), flat, how, pace)
+        run = FlowRun(make, task, flat, limit, compact=how.method != "euler")
+        field = _descent(flat.task(task), flat, pace)
+        first = begin(field, 0.0, flat.start, how.tolerance(flat.dtype))
         return run_flow(run, first, planned, planned, stop, recorder)
 
 
-def _descent(task: Task, flat: Flattened) -> Field:
+def _advance(
+    task: Task, flat: Flattened, how: GradientFlow, speeds: Tensor | None, rows: Tensor | None
+) -> Callable[[Flow, float], Flow]:
+    """Return how some rows of the table are advanced, or all."""
+    part = task if rows is None else task.select(rows)
+    own = speeds if speeds is None or rows is None else speeds[rows]
+    field, tolerance = _descent(part, flat, own), how.tolerance(flat.dtype)
+    if how.method == "euler":
+        euler = _Euler(part, flat, how)
+        return lambda now, until: euler.advance(field, now, until)
+    method = exponential_method(part, flat, own) if how.method == "exponential" else how.step
+    return lambda now, until: advance(field, now, until, tolerance, method)
+
+
+def _descent(task: Task, flat: Flattened, speeds: Tensor | None) -> Field:
     def field(_: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         gradients, losses = task.gradients(flat.unpack(state))
-        return -flat.pack(gradients), losses
+        downhill = -flat.pack(gradients)
+        return downhill if speeds is None else downhill * speeds, losses
 
     return field
+
+
+def _speeds(
+    speeds: Mapping[str, Tensor] | None, start: Stacked, flat: Flattened, how: GradientFlow
+) -> Tensor | None:
+    """Return the speed of every column of the table, `[members, size]`."""
+    if not speeds:
+        return None
+    if how.method == "euler":
+        raise InputError("speeds", "speeds with euler", "another method")
+    unknown = sorted(set(speeds) - set(start))
+    if unknown:
+        raise InputError("speeds", repr(unknown[0]), "names of trained parameters")
+    columns = {}
+    for name, value in start.items():
+        own = per_member(f"speeds of {name}", speeds.get(name, 1.0), value)
+        if not bool((own > 0).all() and torch.isfinite(own).all()):
+            raise InputError("speeds", f"those of {name!r}", "positive finite numbers")
+        columns[name] = own.reshape(-1, *[1] * (value.ndim - 1)).expand_as(value)
+    table = flat.pack(columns)
+    return table.expand(2, -1) if flat.members == 1 else table
 
 
 class _Euler:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final, Literal, get_args
 
 import torch
@@ -24,7 +25,7 @@ from whynet.training.ensemble_task import Forward, Loss, Task, checked_task, cou
 from whynet.training.flow_run import Flattened, FlowRun, run_flow
 from whynet.training.gradient_flow import GradientFlow
 from whynet.training.optimizers import Stacked
-from whynet.training.runge_kutta import Field, advance, begin
+from whynet.training.runge_kutta import Field, Flow, advance, begin
 from whynet.training.schedule import checked_times
 from whynet.training.stopping import Below
 
@@ -98,24 +99,31 @@ def flow_in_log_time(
     recorder = Recorder(record, count(start), "time")
     with preserved(), torch.no_grad():
         flat = Flattened(start)
+        make = partial(_advance, flat.task(task), flat, how, tail)
         field = _field(flat.task(task), flat, tail)
-        tolerance = how.tolerance(flat.dtype)
-        run = FlowRun(
-            lambda now, until: advance(field, now, until, tolerance, how.step), task, flat, limit
-        )
+        first = begin(field, 0.0, flat.start, how.tolerance(flat.dtype))
         clocks = torch.tensor(planned, dtype=torch.float64).log1p().tolist()
-        result = run_flow(
-            run, begin(field, 0.0, flat.start, tolerance), clocks, planned, stop, recorder
-        )
+        run = FlowRun(make, task, flat, limit)
+        result = run_flow(run, first, clocks, planned, stop, recorder)
     assert result.times is not None
     return replace(result, times=result.times.expm1())
+
+
+def _advance(
+    task: Task, flat: Flattened, how: GradientFlow, tail: Tail, rows: Tensor | None
+) -> Callable[[Flow, float], Flow]:
+    """Return how some rows of the table are advanced, or all."""
+    field = _field(task if rows is None else task.select(rows), flat, tail)
+    tolerance = how.tolerance(flat.dtype)
+    return lambda now, until: advance(field, now, until, tolerance, how.step)
 
 
 def _check(tail: str, how: GradientFlow, labels: Tensor) -> None:
     if tail not in get_args(Tail):
         raise InputError("tail", repr(tail), "exponential or logistic")
-    if how.method == "euler":
-        raise InputError("method", "'euler'", "runge-kutta or chebyshev, in logarithmic time")
+    if how.method not in ("runge-kutta", "chebyshev"):
+        wanted = "runge-kutta or chebyshev, in logarithmic time"
+        raise InputError("method", repr(how.method), wanted)
     if not bool((labels.abs() == 1).all()):
         raise InputError("labels", "labels other than ±1", "±1")
 
