@@ -118,6 +118,8 @@ def run(arguments: argparse.Namespace) -> int:
         if done.arguments:
             words = ", ".join(f"{name}={value!r}" for name, value in done.arguments.items())
             print_line(f"arguments that build it: {words}")
+        else:
+            print_line("it is built by: whynet.load_resized(the large network, its state dict)")
         for path in (files.weights, files.certificate, files.page):
             print_line(f"wrote {path}")
     return main.DONE

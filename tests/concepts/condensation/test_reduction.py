@@ -78,6 +78,9 @@ def test_what_is_planted_goes_without_error_in_float32() -> None:
     after = found.smaller().outputs("train")[0]
     before = subject.outputs("train")[0]
     assert float((after - before).abs().max() / before.abs().max()) < 1e-5
+    small = inputs.float()
+    exported = torch.export.export(found.module, (small,)).module()
+    assert torch.allclose(exported(small), found.module(small))
 
 
 def test_a_network_that_does_not_reduce_comes_back_with_the_reason() -> None:

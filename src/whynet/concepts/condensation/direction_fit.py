@@ -30,14 +30,14 @@ from whynet.models.layer_calls import (
 )
 from whynet.models.resizing import held_state, set_tensor
 
-MOST_PARAMETERS: Final = 600
+MOST_PARAMETERS: Final = 160
 """Weights fitted together above which a layer is left as it is: a step costs their cube."""
 
 ROWS_EACH: Final = 3
 """Target values there must be for each weight fitted; with fewer the data would be learned by
 heart."""
 
-_STEPS, _TRIES = 60, 8
+_STEPS, _TRIES = 40, 8
 _ENOUGH: Final = 1e-4
 """Relative decrease of the squared error below which no further step is made."""
 
@@ -92,7 +92,7 @@ def fit_directions(
 
     Returns:
         Whether the weights were changed. Cost: one pass over the data, and for `p` weights at most
-        60 solutions of order `p^3`.
+        40 solutions of order `p^3`.
 
     """
     producer, reader = group.producers[0], group.readers[0]
