@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -20,7 +22,7 @@ def test_multiplicities_are_those_of_the_activations(name: str) -> None:
     z = np.array([-0.3, 0.2, 1.1])
     np.testing.assert_allclose(derivative(z), (value(z + 1e-6) - value(z - 1e-6)) / 2e-6, rtol=1e-6)
     at = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    torches = {
+    torches: dict[str, Any] = {
         "tanh": torch.tanh,
         "softplus": lambda x: torch.nn.functional.softplus(x) - np.log(2),
         "z-tanh": lambda x: x * torch.tanh(x),
@@ -35,7 +37,12 @@ def test_multiplicities_are_those_of_the_activations(name: str) -> None:
 
 
 def cells(activation: str, count: int = 3) -> list[Cell]:
-    given = {"activation": activation, "neurons": 40, "start": 1e-6, "inputs": "line"}
+    given: dict[str, int | float | str] = {
+        "activation": activation,
+        "neurons": 40,
+        "start": 1e-6,
+        "inputs": "line",
+    }
     return [Cell("initial-condensation", 1, given, seed) for seed in range(count)]
 
 
@@ -64,12 +71,11 @@ def test_neurons_follow_the_gradient_of_their_own_sum() -> None:
     outer, inner = generator.normal(size=(1, 4)), generator.normal(size=(1, 4, 2))
     a, w = (torch.tensor(part[0], requires_grad=True) for part in (outer, inner))
     sums = (torch.tanh(torch.tensor(inputs[0]) @ w.T) * torch.tensor(targets[0])[:, None]).mean(0)
-    (a * sums).sum().backward()
-    assert a.grad is not None and w.grad is not None
+    rise = [g.numpy() for g in torch.autograd.grad((a * sums).sum(), (a, w))]
     size = np.sqrt(outer**2 + (inner**2).sum(2))
     # The first neuron alone: it has arrived after one step of a hundredth of its size.
     whole = np.concatenate([outer[0, :1], inner[0, 0]])
-    pull = np.concatenate([a.grad.numpy()[:1], w.grad.numpy()[0]])
+    pull = np.concatenate([rise[0][:1], rise[1][0]])
     moved = whole + 0.01 * size[0, 0] * pull / np.linalg.norm(pull)
     found, _ = stage.grown(
         "tanh", inputs, targets, outer[:, :1], inner[:, :1], float(size[0, 0]) * (1 + 1e-9)
