@@ -105,11 +105,12 @@ def test_wrong_measurements_flip_the_verdict(smoke) -> None:  # type: ignore[no-
     )
 
 
-def diagram(generator: np.random.Generator, moved: float, noise: float = 0.08) -> Tables:
-    """Slopes as scaling says, around a boundary moved by so much in γ."""
+def diagram(generator: np.random.Generator, moved: float, noise: float = 0.05) -> Tables:
+    """Slopes that grow evenly across a boundary moved by so much in γ."""
     dims, shape, coords = frame("phase-diagram", "small")
     points = [(g, h) for g in coords["gamma"] for h in coords["gamma_prime"]]
-    true = np.array([slope(g - moved, h) for g, h in points]).reshape(shape[0], shape[1])
+    away = [g - moved - boundary(h) for g, h in points]
+    true = 0.5 * np.reshape(away, (shape[0], shape[1]))
     seeds = true[..., None] + noise * generator.normal(size=(*true.shape, shape[-1]))
     widths = np.asarray(coords["width"], dtype=float)[:, None]
     distance = widths ** seeds[:, :, None, :]
