@@ -9,7 +9,7 @@ import pytest
 import torch
 import xarray as xr
 from tests.concepts.running_claims import run
-from tests.concepts.verdict_rates import Tables, exceptions
+from tests.concepts.verdict_rates import Make, Tables, at_null, fails, holds
 
 from whynet.concepts.condensation import first_stage as stage
 from whynet.concepts.condensation.claims import initial_condensation as module
@@ -123,4 +123,13 @@ def counts(wrong: np.ndarray) -> Tables:
     return measured, xr.Dataset({"directions": (dims, np.full_like(found, 2.0))}, coords)
 
 
-MADE_UP = exceptions(counts)
+def wrong_in(share: float) -> Make:
+    """Return tables of eighty cases, of which about such a share has too many directions."""
+    return lambda generator: counts(generator.random(80) < share)
+
+
+MADE_UP = (
+    at_null("too many directions in 20 % of 80 cases, the band's edge", wrong_in(0.2)),
+    holds("in 2 %", wrong_in(0.02)),
+    fails("in 50 %", wrong_in(0.5)),
+)
