@@ -240,7 +240,9 @@ def _figures(done: Done) -> list[Figure]:
                     chosen=chosen,
                 ),
                 "Largest change of an output on the training data, relative to the largest "
-                "output, at every size tried. Nothing is trained.",
+                "output, at every size tried. Nothing is trained. Where this network lies above "
+                "the curve, one of its size errs less on the data but has turned units, whose "
+                "bounds are less tight.",
                 "The error grows as parameters go.",
             )
         )

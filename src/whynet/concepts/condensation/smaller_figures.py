@@ -88,15 +88,15 @@ def size_against_error(
     if tolerance > 0:
         axes.axhline(tolerance, ls="--", color="#5f6a78", lw=1)
         axes.annotate(
-            f"tolerance {tolerance:g}", (0.01, tolerance), xycoords=("axes fraction", "data"),
-            textcoords="offset points", xytext=(0, -3), ha="left", va="top", fontsize=8,
+            f"tolerance {tolerance:g}", (0.99, tolerance), xycoords=("axes fraction", "data"),
+            textcoords="offset points", xytext=(0, 3), ha="right", va="bottom", fontsize=8,
             color="#5f6a78",
         )  # fmt: skip
     if chosen[1] > 0:
         axes.plot(*chosen, "o", ms=9, mfc="none", mec="#9a4817", mew=1.6)
         axes.annotate(
-            "this network", chosen, textcoords="offset points", xytext=(7, 5), fontsize=8,
-            color="#9a4817",
+            "this network", chosen, textcoords="offset points", xytext=(8, 0), va="center",
+            fontsize=8, color="#9a4817",
         )  # fmt: skip
     if max(parameters) > 50 * min(parameters):
         axes.set_xscale("log")
