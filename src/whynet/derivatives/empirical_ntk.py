@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,9 +23,10 @@ from torch.utils._pytree import tree_map
 from whynet.core.seeds import seed_from
 from whynet.derivatives.exact_kernels import exact_kernels
 from whynet.derivatives.gradient_parts import Form, Gradients, Part, Written, joined
+from whynet.derivatives.ntk_plan import NtkPlan
 from whynet.derivatives.parameter_uses import Watch
 from whynet.derivatives.row_jacobians import batched_jacobian, looped_jacobian, rows_of
-from whynet.derivatives.use_gradients import Axis, PartPlan, Seen, axis_of, part_of, planned_parts
+from whynet.derivatives.use_gradients import Axis, Seen, axis_of, part_of, planned_parts
 from whynet.models.fitting_rows import row_count
 from whynet.models.subject import Subject
 
@@ -46,54 +47,6 @@ PROBE_ROWS, DIRECTIONS = 3, 6
 
 AGREES = {torch.float32: 1e-3, torch.float64: 1e-9}
 """How far a way may miss the loop, relative to the largest entry of the kernel."""
-
-
-@dataclass(frozen=True)
-class NtkPlan:
-    """How a network's kernel is computed.
-
-    Attributes:
-        parts: parameters whose uses are known, and how each is taken.
-        axes: of each use, where the rows stand.
-        keys: what the uses must be at every call.
-        rest: names of the other trainable parameters, taken by Jacobians.
-        batched: whether these Jacobians are taken for many rows at once.
-        together: whether many outputs are taken back through the network at once.
-        outputs: number of outputs of an example.
-        row_numbers: numbers held for a row of a block.
-        peak_numbers: numbers held for a row while its gradients are computed.
-        pair_work: multiplications that a pair of rows costs, outputs contracted.
-        miss: largest gap to plain autograd on mixtures of the outputs of the probed rows, relative
-            to the largest.
-
-    """
-
-    parts: tuple[PartPlan, ...]
-    axes: tuple[Axis, ...]
-    keys: tuple[tuple[object, ...], ...]
-    rest: tuple[str, ...]
-    batched: bool
-    together: bool
-    outputs: int
-    row_numbers: int
-    peak_numbers: int
-    pair_work: int
-    miss: float = 0.0
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Paths of the dense layers that are used once, on rows, kept as factors, in order."""
-        return tuple(
-            part.names[0].removesuffix("weight").removesuffix(".")
-            for part in sorted(self.parts, key=lambda part: part.uses)
-            if part.single and part.way == "factors"
-        )
-
-    def only(self, layer: str) -> NtkPlan:
-        """Return the plan of the parameters of one of the layers alone."""
-        parts = tuple(p for p in self.parts if p.names[0].rpartition(".")[0] == layer)
-        held = sum(part.row_numbers for part in parts)
-        return replace(self, parts=parts, rest=(), row_numbers=held, pair_work=held)
 
 
 def plan_ntk(subject: Subject, inputs: Any) -> NtkPlan:
@@ -327,10 +280,13 @@ def gradients(subject: Subject, inputs: Any, plan: NtkPlan) -> Gradients:
         return Gradients(tuple(parts))
 
 
-def _watched(subject: Subject, inputs: Any) -> tuple[Watch, Tensor]:
-    """Run the network with its uses of parameters recorded, each an end of the graph."""
+def _watched(
+    subject: Subject, inputs: Any, names: frozenset[str] | None = None
+) -> tuple[Watch, Tensor]:
+    """Run the network with its uses of (some) parameters recorded, each an end of the graph."""
     parameters = {name: value.detach() for name, value in subject.parameters.items()}
-    watch = Watch(parameters, row_count(inputs))
+    chosen = {n: value for n, value in parameters.items() if names is None or n in names}
+    watch = Watch(chosen, row_count(inputs))
     with exact_kernels(), torch.enable_grad(), watch:
         outputs = subject.forward(parameters, inputs)
     return watch, outputs
@@ -338,7 +294,7 @@ def _watched(subject: Subject, inputs: Any) -> tuple[Watch, Tensor]:
 
 def _by_uses(subject: Subject, inputs: Any, plan: NtkPlan) -> list[Part]:
     """Return the planned parts: one forward pass, and one backward pass an output."""
-    watch, outputs = _watched(subject, inputs)
+    watch, outputs = _watched(subject, inputs, plan.watched)
     if tuple(use.key for use in watch.uses) != plan.keys:
         raise ValueError("the network uses its parameters in another way on these rows")
     rows = row_count(inputs)

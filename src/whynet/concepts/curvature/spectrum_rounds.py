@@ -19,6 +19,7 @@ from whynet.models.subject import Subject
 from whynet.numerics import lanczos_quadrature as slq
 from whynet.numerics.diagonal_moments import DiagonalMoments, diagonal_moments, together
 from whynet.numerics.extreme_eigenvalues import ExtremeEigenvalues, extreme_eigenvalues
+from whynet.numerics.long_products import long_norm
 from whynet.numerics.spectral_grid import density_grid
 from whynet.numerics.trace_estimate import deflated_trace
 
@@ -208,7 +209,7 @@ def ends(state: State) -> dict[str, Quantity]:
         "smallest": Quantity.from_estimate(extremes.smallest),
         "top": Quantity.stacked(top, "rank"),
         "gradient_norm": Quantity(
-            float(state.slope.norm()), how="norm of the gradient of the loss, up to round-off"
+            float(long_norm(state.slope)), how="norm of the gradient of the loss, up to round-off"
         ),
     }
 
