@@ -19,7 +19,7 @@ from whynet.models.subject import Subject
 from whynet.numerics import lanczos_quadrature as slq
 from whynet.numerics.diagonal_moments import DiagonalMoments, diagonal_moments, together
 from whynet.numerics.extreme_eigenvalues import ExtremeEigenvalues, extreme_eigenvalues
-from whynet.numerics.long_products import long_norm
+from whynet.numerics.long_products import long_norm, long_product
 from whynet.numerics.spectral_grid import density_grid
 from whynet.numerics.trace_estimate import deflated_trace
 
@@ -125,8 +125,10 @@ def with_extremes(state: State, converged_at: float = CONVERGED) -> State:
     known = np.zeros(0)
     if basis is not None:
         products = state.operator.matmat(basis)
-        known = np.asarray((basis.double() * products.double()).sum(0).cpu())
-    return replace(state, extremes=extremes, deflation=basis, known=known)
+        known = np.asarray(long_product(basis.T, products).diagonal().cpu())
+    # No more steps are taken: the basis, as large as all steps times the parameters, can go.
+    done = replace(extremes.krylov, basis=extremes.vectors.new_empty(state.operator.size, 0))
+    return replace(state, extremes=replace(extremes, krylov=done), deflation=basis, known=known)
 
 
 def with_adaptive(state: State) -> State:
@@ -243,7 +245,7 @@ def gradient_share(state: State) -> dict[str, Quantity]:
     gap = extremes.top[count - 1].value - extremes.top[count].value
     residual = float(np.linalg.norm(extremes.residuals[:count]))
     reach = min(1.0, residual / gap) if gap > 0 else 1.0
-    part = extremes.vectors[:, :count].double().T @ state.slope.double()
+    part = long_product(extremes.vectors[:, :count].T, state.slope)
     root = min(1.0, float(part.norm()) / whole)
     return {
         "gradient_share": Quantity(
