@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from whynet.concepts.curvature.effort import FULL, PROBES, TOP, Effort, effort_for
@@ -112,6 +113,9 @@ def with_extremes(state: State, converged_at: float = CONVERGED) -> State:
         dtype=layout.dtype,
         device=layout.device,
     )
+    # No more steps are taken: the basis, as large as all steps times the parameters, can go.
+    bare = replace(extremes.krylov, basis=extremes.vectors.new_empty(state.operator.size, 0))
+    extremes = replace(extremes, krylov=bare)
     converged = [
         index
         for index, (value, residual) in enumerate(
@@ -124,11 +128,10 @@ def with_extremes(state: State, converged_at: float = CONVERGED) -> State:
         basis = None  # nothing would be left for the probes
     known = np.zeros(0)
     if basis is not None:
-        products = state.operator.matmat(basis)
-        known = np.asarray(long_product(basis.T, products).diagonal().cpu())
-    # No more steps are taken: the basis, as large as all steps times the parameters, can go.
-    done = replace(extremes.krylov, basis=extremes.vectors.new_empty(state.operator.size, 0))
-    return replace(state, extremes=replace(extremes, krylov=done), deflation=basis, known=known)
+        parts = torch.split(basis, max(1, BASIS_NUMBERS // state.operator.size), dim=1)
+        forms = [long_product(part.T, state.operator.matmat(part)).diagonal() for part in parts]
+        known = np.asarray(torch.cat(forms).cpu())
+    return replace(state, extremes=extremes, deflation=basis, known=known)
 
 
 def with_adaptive(state: State) -> State:
