@@ -21,7 +21,7 @@ from tests.derivatives.making import (
 from torch import Tensor, nn
 
 from whynet.core.outcome import NotApplicable
-from whynet.derivatives import products
+from whynet.derivatives import kept_batches, products
 from whynet.derivatives.flat import Layout
 from whynet.derivatives.objective import Objective
 from whynet.derivatives.plan import Plan, choose_plan
@@ -214,10 +214,10 @@ def test_batches_are_kept_while_they_fit(monkeypatch: pytest.MonkeyPatch) -> Non
     plan = planned(made)
     assert 8 * 10 < plan.bytes_per_example < 8 * 1000
     for fit, wanted in ((0, 1), (15, 2), (20, 3)):
-        monkeypatch.setattr(products, "KEPT_BYTES", fit * plan.bytes_per_example)
+        monkeypatch.setattr(kept_batches, "KEPT_BYTES", fit * plan.bytes_per_example)
         operator = hessian(made, plan)
         operator.matvec(torch.ones(operator.size).double())
-        assert len(operator._graphs) == wanted
+        assert len(operator._batches.graphs) == wanted
 
 
 def test_batches_that_are_not_kept_take_a_single_pass(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,7 +232,7 @@ def test_batches_that_are_not_kept_take_a_single_pass(monkeypatch: pytest.Monkey
         raise AssertionError(given)
 
     for operator, right in zip(operators(made, kept=0), wanted, strict=True):
-        monkeypatch.setattr(operator, "_prepare", never)
+        monkeypatch.setattr(operator._batches, "prepare", never)
         assert same(operator.matvec(torch.ones(operator.size)), right, 1e-12)
         with pytest.raises(AssertionError):
             operator.matmat(torch.ones(operator.size, 2))

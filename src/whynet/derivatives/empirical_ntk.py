@@ -18,15 +18,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from whynet.core.seeds import seed_from
 from whynet.derivatives.exact_kernels import exact_kernels
 from whynet.derivatives.gradient_parts import Form, Gradients, Part, Written, joined
 from whynet.derivatives.ntk_plan import NtkPlan
-from whynet.derivatives.parameter_uses import Watch
 from whynet.derivatives.row_jacobians import batched_jacobian, looped_jacobian, rows_of
-from whynet.derivatives.use_gradients import Axis, Seen, axis_of, part_of, planned_parts
+from whynet.derivatives.use_gradients import Axis, Seen, part_of, planned_parts
+from whynet.derivatives.watched_passes import ROWS, structure_of, watched
 from whynet.models.fitting_rows import row_count
 from whynet.models.subject import Subject
 
@@ -119,22 +118,14 @@ def _candidates(subject: Subject, inputs: Any, loop: NtkPlan) -> Iterator[NtkPla
 
 def _planned(subject: Subject, inputs: Any, loop: NtkPlan) -> NtkPlan | None:
     """Watch the network on two and on three rows; None where no use is known."""
-    first = rows_of(inputs, 0, 1)
-    watched = [_watched(subject, _repeated(first, rows)) for rows in (2, 3)]
-    uses = [watch.uses for watch, _ in watched]
-    if [u.key for u in uses[0]] != [u.key for u in uses[1]]:
+    found = structure_of(subject.forward, subject.parameters, inputs)
+    if found is None:
         return None
-    axes = [axis_of(*pair) for pair in zip(*uses, strict=True)]
-    others = set().union(*(watch.others for watch, _ in watched))
-    for use, axis in zip(uses[0], axes, strict=True):
-        if axis is None:
-            others |= {r.name for r in (use.weight, use.bias) if r is not None}
-    names = tuple(subject.parameters)
-    used = {r.name for use in uses[0] for r in (use.weight, use.bias) if r is not None}
+    names, used, others = tuple(subject.parameters), found.used, found.others
     trained = tuple(name for name in names if name in used and name not in others)
     if not trained:
         return None
-    parts = planned_parts(uses[1], trained, 3, loop.outputs)
+    parts = planned_parts(found.uses, trained, ROWS, loop.outputs)
     unused = {name for name in names if name not in used and name not in others}
     rest = tuple(name for name in names if name not in trained and name not in unused)
     size = loop.outputs * _size(subject, rest)
@@ -143,8 +134,8 @@ def _planned(subject: Subject, inputs: Any, loop: NtkPlan) -> NtkPlan | None:
     work = size + sum(part.pair_work for part in parts)
     return NtkPlan(
         tuple(parts),
-        tuple(axis or Axis(0, 1) for axis in axes),
-        tuple(use.key for use in uses[1]),
+        tuple(axis or Axis(0, 1) for axis in found.axes),
+        found.keys,
         rest,
         False,
         False,
@@ -153,13 +144,6 @@ def _planned(subject: Subject, inputs: Any, loop: NtkPlan) -> NtkPlan | None:
         peak,
         work,
     )
-
-
-def _repeated(inputs: Any, rows: int) -> Any:
-    def repeat(leaf: Any) -> Any:
-        return leaf.expand(rows, *leaf.shape[1:]).contiguous() if isinstance(leaf, Tensor) else leaf
-
-    return tree_map(repeat, inputs)
 
 
 def empirical_ntk(
@@ -280,21 +264,9 @@ def gradients(subject: Subject, inputs: Any, plan: NtkPlan) -> Gradients:
         return Gradients(tuple(parts))
 
 
-def _watched(
-    subject: Subject, inputs: Any, names: frozenset[str] | None = None
-) -> tuple[Watch, Tensor]:
-    """Run the network with its uses of (some) parameters recorded, each an end of the graph."""
-    parameters = {name: value.detach() for name, value in subject.parameters.items()}
-    chosen = {n: value for n, value in parameters.items() if names is None or n in names}
-    watch = Watch(chosen, row_count(inputs))
-    with exact_kernels(), torch.enable_grad(), watch:
-        outputs = subject.forward(parameters, inputs)
-    return watch, outputs
-
-
 def _by_uses(subject: Subject, inputs: Any, plan: NtkPlan) -> list[Part]:
     """Return the planned parts: one forward pass, and one backward pass an output."""
-    watch, outputs = _watched(subject, inputs, plan.watched)
+    watch, outputs = watched(subject.forward, subject.parameters, inputs, plan.watched)
     if tuple(use.key for use in watch.uses) != plan.keys:
         raise ValueError("the network uses its parameters in another way on these rows")
     rows = row_count(inputs)

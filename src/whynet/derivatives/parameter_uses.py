@@ -69,6 +69,11 @@ class Use:
     view: tuple[int, ...] = ()
 
     @property
+    def readings(self) -> tuple[Reading, ...]:
+        """The trained parameters that are read."""
+        return tuple(r for r in (self.weight, self.bias) if r is not None)
+
+    @property
     def key(self) -> Key:
         """What must be the same at every call of the network."""
         names = tuple(None if r is None else r.name for r in (self.weight, self.bias))

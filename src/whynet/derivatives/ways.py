@@ -36,11 +36,13 @@ class BatchProduct:
         one: vector to product, one tensor per parameter.
         many: k vectors at once, stacked on the first axis of each tensor; None where the way
             cannot be vectorized.
+        most: vectors that may be taken at once, where the way knows; None leaves it to the caller.
 
     """
 
     one: Callable[[Vector], Vector]
     many: Callable[[Vector], Vector] | None
+    most: int | None = None
 
 
 Prepare = Callable[[Any, Any], BatchProduct]
