@@ -50,7 +50,8 @@ def test_what_keeps_channels_apart_is_followed(name: str) -> None:
     groups = channel_groups(module, lambda: module(torch.randn(3, 4)))
     assert (groups[0].path, groups[0].refusal) == ("first", None)
     assert [reader.path for reader in groups[0].readers] == ["second"]
-    assert groups[0].vectors == (("vector",) if name == "vector" else ())
+    names = [vector.name for vector in groups[0].vectors]
+    assert names == (["vector"] if name == "vector" else [])
 
 
 @pytest.mark.parametrize("name", LEFT)
@@ -86,3 +87,47 @@ def test_gpt_2_layers_are_linear_maps_with_their_weights_turned() -> None:
     groups = channel_groups(module, lambda: module(torch.randn(2, 3, 4)))
     assert groups[0].refusal is None
     assert [layer.kind for layer in groups[0].readers] == ["transposed"]
+
+
+class Joined(nn.Module):
+    """Two layers beside each other and beside the inputs, with something done to all of them."""
+
+    def __init__(self, take: Callable[[Tensor], Tensor], width: int) -> None:
+        super().__init__()
+        self.one, self.two, self.last = nn.Linear(4, 3), nn.Linear(4, 5), nn.Linear(width, 2)
+        self.take = take
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        both = torch.cat([self.one(inputs), inputs, self.two(inputs)], -1)
+        return self.last(self.take(torch.relu(both)))
+
+
+def test_layers_beside_each_other_keep_their_columns() -> None:
+    module = Joined(lambda x: x, 12)
+    one, two, last = channel_groups(module, lambda: module(torch.randn(2, 4)))
+    assert [group.path for group in (one, two, last)] == ["one", "two", "last"]
+    assert one.refusal is None and two.refusal is None
+    assert one.readers[0].source.columns.tolist() == [0, 1, 2] + [-1] * 9
+    assert two.readers[0].source.columns.tolist() == [-1] * 7 + [0, 1, 2, 3, 4]
+
+
+def test_parts_of_a_layer_have_readers_of_their_own() -> None:
+    """Units 0 and 1 of a layer are read, unit 2 goes with the values of the other layer's 0."""
+    module = Joined(lambda x: torch.cat([x[..., :2], x[..., 2:3] * x[..., 7:8]], -1), 3)
+    groups = channel_groups(module, lambda: module(torch.randn(2, 4)))
+    assert [(g.path, g.width, g.refusal is None) for g in groups] == [
+        ("one (part 1)", 2, True),
+        ("one (part 2)", 1, True),
+        ("two", 4, False),
+        ("last", 2, False),
+    ]
+    assert groups[1].producers[0].outputs.tolist() == [-1, -1, 0]
+    assert groups[1].producers[1].outputs.tolist() == [0, -1, -1, -1, -1]
+    assert groups[2].refusal == "nothing was seen to read them"
+
+
+def test_one_channel_against_many_is_left_alone() -> None:
+    module = Joined(lambda x: x[..., :1] * x[..., 7:], 5)
+    groups = channel_groups(module, lambda: module(torch.randn(2, 4)))
+    reasons = {group.refusal for group in groups}
+    assert "multiply joins different channels" in reasons

@@ -2,14 +2,15 @@
 
 Functions of torch are watched on a small batch. A tensor that holds channels carries a label for
 every element; what keeps channels apart is followed, a linear map with parameters of the network
-reads them, and anything else leaves them alone, with the reason. Assumes that the course of the
-forward does not depend on the values of its input.
+reads them, and anything else leaves them alone, with the reason. Channels of several layers may be
+concatenated, those of one layer split. Assumes that the course of the forward does not depend on
+the values of its input.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,16 +20,23 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from whynet.models.channel_functions import (
     COMBINING,
+    JOINING,
     LAYERS,
     LOOKS,
     NEGATIONS,
+    SPLITTING,
     Combination,
+    LayerCall,
     layer_of_call,
     pooling_of_call,
 )
+from whynet.models.channel_held import Held, aligned, joined, part_of, unfollowed, with_constant
 from whynet.models.channel_nodes import (
     Activated,
+    Entries,
+    Filtered,
     Group,
+    Joined,
     Layer,
     Multiplied,
     Node,
@@ -37,62 +45,14 @@ from whynet.models.channel_nodes import (
     Produced,
     Read,
     Scaled,
-    Shifted,
+    Selected,
     Summed,
+    mapped,
+    selected,
     walk,
 )
+from whynet.models.channel_units import NONE, Gathered
 from whynet.models.torch_functions import ACTIVATIONS, INDEXING, NORMS, SAME, SHAPES, labels_along
-
-
-@dataclass(frozen=True)
-class _Held:
-    """A tensor that holds channels: their expression, group, and a label an element."""
-
-    node: Node
-    group: int
-    labels: Tensor
-
-
-@dataclass
-class _Gathered:
-    """What is known of the groups while the network runs."""
-
-    widths: list[int] = field(default_factory=list)
-    parents: list[int] = field(default_factory=list)
-    producers: list[tuple[int, Layer]] = field(default_factory=list)
-    readers: list[tuple[int, Layer]] = field(default_factory=list)
-    vectors: list[tuple[int, str]] = field(default_factory=list)
-    refusals: list[tuple[int, str]] = field(default_factory=list)
-
-    def opened(self, width: int) -> int:
-        self.widths.append(width)
-        self.parents.append(len(self.parents))
-        return len(self.parents) - 1
-
-    def root(self, group: int) -> int:
-        while self.parents[group] != group:
-            group = self.parents[group]
-        return group
-
-    def joined(self, groups: Sequence[int]) -> int:
-        first = min(self.root(group) for group in groups)
-        for group in groups:
-            self.parents[self.root(group)] = first
-        return first
-
-    def groups(self) -> tuple[Group, ...]:
-        found = []
-        for root in sorted({self.root(g) for g in range(len(self.parents))}):
-            producers = [layer for group, layer in self.producers if self.root(group) == root]
-            readers = [layer for group, layer in self.readers if self.root(group) == root]
-            vectors = [name for group, name in self.vectors if self.root(group) == root]
-            refusals = [reason for group, reason in self.refusals if self.root(group) == root]
-            refusal = refusals[0] if refusals else None
-            if refusal is None and not readers:
-                refusal = "nothing was seen to read them"
-            names = tuple(dict.fromkeys(vectors))
-            found.append(Group(self.widths[root], tuple(producers), tuple(readers), names, refusal))
-        return tuple(found)
 
 
 def channel_groups(module: nn.Module, run: Callable[[], Any]) -> tuple[Group, ...]:
@@ -108,28 +68,34 @@ def channel_groups(module: nn.Module, run: Callable[[], Any]) -> tuple[Group, ..
     Cost: one forward pass, and int32 labels of the size of the activations.
 
     """
-    mode = _Watching(module)
+    mode = Watching(module)
     with torch.no_grad(), mode:
         output = run()
     return mode.finished(output)
 
 
-class _Watching(TorchFunctionMode):
+class Watching(TorchFunctionMode):
+    """Follows channels through functions of torch while a network runs inside it."""
+
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self._held: MutableMapping[Tensor, _Held] = WeakTensorKeyDictionary()
+        self._held: MutableMapping[Tensor, Held] = WeakTensorKeyDictionary()
         self._names: dict[int, str] = {}
         named = (*module.named_parameters(), *module.named_buffers())
         for name, tensor in named:
             self._names.setdefault(id(tensor), name)
         self._uses: dict[str, int] = {}
-        self._gathered = _Gathered()
+        self.gathered = Gathered()
 
     def finished(self, output: Any) -> tuple[Group, ...]:
+        """Return the groups, once the network has returned its output."""
         for held in self._among((output,), {}):
             self._refuse(held, "they are the network's own output")
-        groups = self._gathered.groups()
-        return tuple(_without_ties(group, self._uses) for group in groups)
+        return self.gathered.groups(self._uses)
+
+    def held(self, tensor: Any) -> Held | None:
+        """Return what channels a tensor holds, or None."""
+        return self._held.get(tensor) if isinstance(tensor, Tensor) else None
 
     def __torch_function__(
         self,
@@ -152,17 +118,17 @@ class _Watching(TorchFunctionMode):
             self._follow(func, args, kwargs, held, result)
         return result
 
-    def _tensors(self, args: Any, kwargs: Any) -> list[tuple[Tensor, _Held]]:
+    def _tensors(self, args: Any, kwargs: Any) -> list[tuple[Tensor, Held]]:
         return [(t, self._held[t]) for t in _flat((args, kwargs)) if t in self._held]
 
-    def _among(self, args: Any, kwargs: Any) -> list[_Held]:
+    def _among(self, args: Any, kwargs: Any) -> list[Held]:
         return [held for _, held in self._tensors(args, kwargs)]
 
-    def _refuse(self, held: _Held, reason: str) -> None:
-        self._gathered.refusals.append((held.group, reason))
+    def _refuse(self, held: Held, reason: str) -> None:
+        self.gathered.refusals.append((held.channels[held.there()], reason))
 
     def _layer(
-        self, func: Any, args: Any, kwargs: Any, held: Mapping[int, _Held], result: Any
+        self, func: Any, args: Any, kwargs: Any, held: Mapping[int, Held], result: Any
     ) -> None:
         call = layer_of_call(func, args, kwargs, self._names)
         source = held.get(id(call.inputs))
@@ -173,32 +139,69 @@ class _Watching(TorchFunctionMode):
             return
         for other in beside:
             self._refuse(other, f"they are weights of `{call.layer.path}`")
+        if call.groups > 1:
+            self._grouped(call, source, result)
+            return
         layer = call.layer
         if source is not None:
-            columns = along(source.labels, call.axis)
+            columns = source.along(call.axis)
             if columns is None:
                 self._refuse(source, f"`{layer.path}` mixes them with other axes")
             else:
                 layer = replace(layer, source=Read(source.node, columns))
-                self._gathered.readers.append((source.group, layer))
-        width = result.shape[call.out_axis]
-        group = self._gathered.opened(width)
-        self._gathered.producers.append((group, layer))
+                self.gathered.readers.append((layer, source.node, columns, source.channels))
+        self._made(layer, call, result)
+
+    def _made(self, layer: Layer, call: LayerCall, result: Tensor) -> Held:
+        channels = self.gathered.opened(layer, result.shape[call.out_axis])
         labels = labels_along(call.out_axis % result.ndim, result)
-        self._held[result] = _Held(Produced(layer), group, labels)
+        made = self._held[result] = Held(Produced(layer), channels, labels)
+        return made
+
+    def _grouped(self, call: LayerCall, source: Held | None, result: Tensor) -> None:
+        """Follow a depthwise convolution; leave what another one reads and returns alone."""
+        layer = call.layer
+        assert isinstance(layer, Layer)
+        entries = None if source is None else source.along(call.axis)
+        if source is None or entries is None or len(entries) != call.groups:
+            reason = f"`{layer.path}` convolves several of them at a time, in groups of one width"
+            if source is not None:
+                self._refuse(source, reason)
+            made = self._made(layer, call, result)
+            self._refuse(made, "their convolution has groups that must stay of one width")
+            return
+        width = result.shape[call.out_axis]
+        index = entries.long().repeat_interleave(width // call.groups)
+        places = torch.arange(width)
+        bias = None if layer.bias is None else Entries(layer.bias, places)
+        node = selected(source.node, index, len(source.channels))
+        channels = source.channels[index]
+        for name in (layer.weight, layer.bias):
+            if name is not None:
+                self.gathered.vectors.append((name, 0, channels))
+        node = Filtered(node, Entries(layer.weight, places), bias, layer.padded)
+        labels = labels_along(call.out_axis % result.ndim, result)
+        self._held[result] = Held(node, channels, labels)
 
     def _follow(
-        self, func: Any, args: Any, kwargs: Any, held: Mapping[int, _Held], result: Any
+        self, func: Any, args: Any, kwargs: Any, held: Mapping[int, Held], result: Any
     ) -> None:
         source = args[0] if args else kwargs.get("input")
         one = held.get(id(source))
         rest = (args[1:], {k: v for k, v in kwargs.items() if k != "input"})
-        made: _Held | str | None = None
+        made: Held | str | None = None
         if func in COMBINING:
             made = self._combine(COMBINING[func], args, kwargs, held, result)
+        elif func in JOINING:
+            made = self._join(func, source, rest)
+        elif one is not None and func in SPLITTING:
+            pieces = func(one.labels, *rest[0], **rest[1])
+            for piece, labels in zip(result, pieces, strict=True):
+                self._held[piece] = replace(one, labels=labels)
+            return
         elif one is not None and isinstance(result, Tensor):
             made = self._unary(func, one, source, rest, result)
-        if isinstance(made, _Held):
+        if isinstance(made, Held):
             self._held[result] = made
             return
         name = getattr(func, "__name__", "an operation").strip("_")
@@ -207,9 +210,16 @@ class _Watching(TorchFunctionMode):
         for tensor in _flat((result,)):  # written in place by something that is not followed
             self._held.pop(tensor, None)
 
+    def _join(self, func: Any, tensors: Any, rest: Any) -> Held | str | None:
+        """Put the entries of several tensors one after the other."""
+        if not isinstance(tensors, tuple | list):
+            return None
+        sides = [self._held.get(t) or unfollowed(t) for t in tensors]
+        return joined(sides, lambda labels: func(labels, *rest[0], **rest[1]))
+
     def _unary(
-        self, func: Any, held: _Held, source: Tensor, rest: Any, result: Tensor
-    ) -> _Held | str | None:
+        self, func: Any, held: Held, source: Tensor, rest: Any, result: Tensor
+    ) -> Held | str | None:
         args, kwargs = rest
         if func in ACTIVATIONS and result.shape == source.shape:
             return self._activate(func, held, args, kwargs)
@@ -220,14 +230,24 @@ class _Watching(TorchFunctionMode):
         if func in NORMS:
             return self._normalize(held, args, kwargs)
         if func in NEGATIONS:
-            return replace(held, node=Scaled(held.node, -1.0))
+            return replace(held, node=mapped(held.node, lambda node, _: Scaled(node, -1.0)))
         pooling = pooling_of_call(func, args, kwargs, source, held.labels, result)
         if pooling is None or isinstance(pooling, str):
             return pooling
         largest, padded, labels = pooling
-        return replace(held, node=Pooled(held.node, largest, padded), labels=labels)
+        node = mapped(held.node, lambda node, _: Pooled(node, largest, padded))
+        return replace(held, node=node, labels=labels)
 
-    def _activate(self, func: Any, held: _Held, args: Any, kwargs: Any) -> _Held | str:
+    def _entries(self, held: Held, name: str, entries: Tensor | None, axis: int) -> Entries | None:
+        """Return the numbers of a parameter, given the entry that each place of it belongs to."""
+        if entries is None or len(torch.unique(entries)) < len(entries):
+            return None
+        places = torch.zeros(len(held.channels), dtype=torch.long)
+        places[entries.long()] = torch.arange(len(entries))
+        self.gathered.vectors.append((name, axis, held.channels[entries.long()]))
+        return Entries(name, places)
+
+    def _activate(self, func: Any, held: Held, args: Any, kwargs: Any) -> Held | str:
         name, slope = ACTIVATIONS[func], None
         if name in ("clamp", "clamp_min"):
             low = kwargs.get("min", args[0] if args else None)
@@ -238,36 +258,48 @@ class _Watching(TorchFunctionMode):
         if name == "prelu":
             weight = kwargs.get("weight", args[0] if args else None)
             if weight is not None and weight.numel() > 1:
-                slope = self._names.get(id(weight))
-                if slope is None or along(held.labels, min(1, held.labels.ndim - 1)) is None:
+                path = self._names.get(id(weight), "")
+                entries = held.along(min(1, held.labels.ndim - 1))
+                slope = self._entries(held, path, entries, 0) if path else None
+                if slope is None:
                     return "the slopes of its PReLU are computed"
-                self._gathered.vectors.append((held.group, slope))
 
         def function(values: Tensor) -> Tensor:
             result: Tensor = func(values.clone(), *args, **kwargs)
             return result
 
-        return replace(held, node=Activated(held.node, name, function, slope))
+        def make(node: Node, places: slice) -> Node:
+            return Activated(node, name, function, part_of(slope, places))
 
-    def _normalize(self, held: _Held, args: Any, kwargs: Any) -> _Held | str:
+        return replace(held, node=mapped(held.node, make))
+
+    def _normalize(self, held: Held, args: Any, kwargs: Any) -> Held | str:
         words = ("running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
         given = dict(zip(words, args, strict=False)) | dict(kwargs)
         names = [
             None if given.get(word) is None else self._names.get(id(given[word]), "")
             for word in words[:4]
         ]
-        mean, variance, weight, bias = names
-        if given.get("training") or not mean or not variance or "" in names:
+        if given.get("training") or not names[0] or not names[1] or "" in names:
             return "its batch normalization uses statistics of the batch"
-        if along(held.labels, min(1, held.labels.ndim - 1)) is None:
+        entries = held.along(min(1, held.labels.ndim - 1))
+        found = [name and self._entries(held, name, entries, 0) for name in names]
+        mean, variance, weight, bias = found
+        if not isinstance(mean, Entries) or not isinstance(variance, Entries):
             return "batch normalization runs along another axis"
-        self._gathered.vectors += [(held.group, name) for name in names if name]
-        node = Normalized(held.node, mean, variance, weight, bias, given.get("eps", 1e-5))
-        return replace(held, node=node)
+        epsilon = given.get("eps", 1e-5)
+
+        def make(node: Node, places: slice) -> Node:
+            first, second = part_of(mean, places), part_of(variance, places)
+            assert first is not None and second is not None
+            scale = part_of(weight or None, places), part_of(bias or None, places)
+            return Normalized(node, first, second, *scale, epsilon)
+
+        return replace(held, node=mapped(held.node, make))
 
     def _combine(
-        self, how: Combination, args: Any, kwargs: Any, held: Mapping[int, _Held], result: Any
-    ) -> _Held | str:
+        self, how: Combination, args: Any, kwargs: Any, held: Mapping[int, Held], result: Any
+    ) -> Held | str:
         if len(args) != 2 or kwargs.get("alpha", 1) != 1 or kwargs.get("rounding_mode"):
             return f"{how.name} with further arguments reads them"
         args = args[::-1] if how.swapped else args
@@ -281,66 +313,56 @@ class _Watching(TorchFunctionMode):
             return f"{how.name} spreads them over further axes"
         if how.name == "divide" and place == 1:
             return "something is divided by them"
-        constant: float | str
+        constant: float | Entries
         if isinstance(other, int | float) and not isinstance(other, bool):
             constant = float(other)
         elif isinstance(other, Tensor) and other.numel() == 1 and id(other) not in self._names:
             return f"{how.name} with a computed number reads them"
         else:
-            name = self._vector(mine, other)
-            if name is None or how.name == "divide":
+            found = self._vector(mine, other)
+            if found is None or how.name == "divide":
                 return f"{how.name} joins them with something whose channels are not followed"
-            constant = name
-        return replace(mine, node=_with_constant(how, mine.node, constant, place))
+            constant = found
 
-    def _vector(self, mine: _Held, other: Any) -> str | None:
-        """Return the name of a parameter with one entry a channel."""
+        def make(node: Node, places: slice) -> Node:
+            value = part_of(constant, places) if isinstance(constant, Entries) else constant
+            assert value is not None
+            return with_constant(how, node, value, place)
+
+        return replace(mine, node=mapped(mine.node, make))
+
+    def _vector(self, mine: Held, other: Any) -> Entries | None:
+        """Return the numbers of a parameter that are combined with the entries of a tensor."""
         name = self._names.get(id(other))
-        width = self._gathered.widths[mine.group]
-        if name is None or other.numel() != width or other.ndim > mine.labels.ndim:
+        if name is None or other.ndim > mine.labels.ndim:
             return None
-        numbers = torch.arange(width, dtype=torch.int32).reshape(other.shape)
-        if not torch.equal(numbers.expand_as(mine.labels), mine.labels):
+        if other.numel() == 1 and len(mine.there()) > 1:  # one number for all
+            return Entries(name, torch.zeros(len(mine.channels), dtype=torch.long))
+        axes = [axis for axis, size in enumerate(other.shape) if size > 1]
+        axes = axes or [axis for axis in range(other.ndim) if mine.labels.shape[axis] == 1]
+        if len(axes) != 1:
             return None
-        self._gathered.vectors.append((mine.group, name))
-        return name
+        axis = axes[0]
+        entries = mine.along(axis - other.ndim)
+        return self._entries(mine, name, entries, axis)
 
-    def _both(self, how: Combination, one: _Held, two: _Held, result: Any) -> _Held | str:
+    def _both(self, how: Combination, one: Held, two: Held, result: Any) -> Held | str:
         if how.name == "divide":
             return "they are divided by each other"
-        widths = self._gathered.widths
-        if widths[one.group] != widths[two.group]:
-            return f"{how.name} joins them with channels of another layer of another width"
-        labels, others = one.labels.expand(result.shape), two.labels.expand(result.shape)
-        if not torch.equal(labels, others):
+        pair = aligned(one, two, result.shape)
+        if pair is None:
             return f"{how.name} joins different channels"
-        group = self._gathered.joined((one.group, two.group))
+        one, two = pair
+        known = (one.channels != NONE) & (two.channels != NONE)
+        for side in pair:
+            if not bool(known.all()):
+                reason = f"{how.name} joins them with something whose channels are not followed"
+                self.gathered.refusals.append((side.channels[~known], reason))
+        self.gathered.edges.append((one.channels[known], two.channels[known]))
         if how.name == "multiply":
-            return _Held(Multiplied((one.node, two.node)), group, labels)
+            return replace(one, node=Multiplied((one.node, two.node)))
         second = Scaled(two.node, -1.0) if how.name == "subtract" else two.node
-        return _Held(Summed((one.node, second)), group, labels)
-
-
-def _with_constant(how: Combination, node: Node, constant: float | str, place: int) -> Node:
-    """Return a channel combined with a number or a parameter; `place` is where the channel is."""
-    if how.name == "multiply":
-        return Scaled(node, constant)
-    if how.name == "divide":
-        assert isinstance(constant, float)
-        return Scaled(node, 1 / constant)
-    if how.name == "subtract":
-        if place == 1:
-            return Shifted(Scaled(node, -1.0), constant)
-        return Scaled(Shifted(Scaled(node, -1.0), constant), -1.0)
-    return Shifted(node, constant)
-
-
-def along(labels: Tensor, axis: int) -> Tensor | None:
-    """Return the labels along an axis where they are the same along all others, else None."""
-    moved = labels.movedim(axis, -1).reshape(-1, labels.shape[axis])
-    if moved.numel() == 0 or not torch.equal(moved, moved[:1].expand_as(moved)):
-        return None
-    return moved[0].clone()
+        return replace(one, node=Summed((one.node, second)))
 
 
 def _flat(value: Any) -> list[Tensor]:
@@ -355,15 +377,6 @@ def _flat(value: Any) -> list[Tensor]:
     return _flat(held) if held else []
 
 
-def _without_ties(group: Group, uses: Mapping[str, int]) -> Group:
-    """Leave a group alone where a parameter that would be cut is used more than once."""
-    layers = (*group.producers, *group.readers)
-    names = {layer.weight for layer in layers} | {*group.vectors}
-    names |= {layer.bias for layer in group.producers if layer.bias is not None}
-    tied = sorted(name for name in names if uses.get(name, 0) > 1)
-    return group.refused(f"`{tied[0]}` is used more than once") if tied else group
-
-
 def reads_of(group: Group) -> tuple[Node, ...]:
     """Return the distinct nodes at which a group is read."""
     return tuple(dict.fromkeys(layer.source.node for layer in group.readers if layer.source))
@@ -372,6 +385,6 @@ def reads_of(group: Group) -> tuple[Node, ...]:
 def is_simple(group: Group) -> bool:
     """Whether one layer alone makes the channels, and no other enters any expression of them."""
     kinds = [node for read in reads_of(group) for node in walk(read)]
-    return len(group.producers) == 1 and not any(
-        isinstance(node, Summed | Multiplied) for node in kinds
+    return group.whole and not any(
+        isinstance(node, Summed | Multiplied | Filtered | Selected | Joined) for node in kinds
     )

@@ -14,10 +14,16 @@ from whynet.models.channel_nodes import Layer
 from whynet.models.torch_functions import functions_named
 
 CONVOLUTIONS: Final[dict[Any, int]] = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
+_TURNED: Final[dict[Any, int]] = {
+    torch.conv_transpose1d: 1,
+    torch.conv_transpose2d: 2,
+    torch.conv_transpose3d: 3,
+}
 LAYERS: Final = frozenset(
     (
         functional.linear,
         *CONVOLUTIONS,
+        *_TURNED,
         torch.addmm,
         torch.matmul,
         Tensor.matmul,
@@ -104,6 +110,14 @@ COMBINING: Final = _combining()
 """Function to what it does with its first two arguments."""
 
 
+JOINING: Final = frozenset(functions_named("cat", "concat", "concatenate", "stack"))
+"""Functions that put the tensors of a sequence beside each other."""
+
+SPLITTING: Final = frozenset(
+    functions_named("split", "split_with_sizes", "chunk", "tensor_split", "unbind", "unsafe_chunk")
+)
+"""Functions that return a tensor in pieces."""
+
 NEGATIONS: Final = frozenset((*functions_named("neg", "negative"), Tensor.__neg__))
 
 
@@ -116,6 +130,7 @@ class LayerCall:
         inputs: what it maps.
         axis: axis of the inputs along which it reads.
         out_axis: axis of its result along which its outputs lie.
+        groups: of a convolution.
 
     """
 
@@ -123,6 +138,7 @@ class LayerCall:
     inputs: Any
     axis: int = -1
     out_axis: int = -1
+    groups: int = 1
 
 
 def layer_of_call(
@@ -134,6 +150,8 @@ def layer_of_call(
         return LayerCall(_layer(given, names, "linear"), given.get("input"))
     if func in CONVOLUTIONS:
         return _convolution(CONVOLUTIONS[func], args, kwargs, names)
+    if func in _TURNED:
+        return _transposed_convolution(_TURNED[func], args, kwargs, names)
     if func is torch.addmm:
         given = _given(("bias", "input", "weight"), args, kwargs)
         plain = not {"beta", "alpha"} & kwargs.keys()
@@ -171,8 +189,6 @@ def _convolution(
     layer = _layer(given, names, "convolution")
     if isinstance(layer, str):
         return LayerCall(layer, given["input"])
-    if given.get("groups", 1) != 1:
-        return LayerCall(f"`{layer.path}` is a grouped convolution", given["input"])
     if given["input"].ndim != axes + 2:
         return LayerCall(f"`{layer.path}` reads a single example", given["input"])
     padding, weight = given.get("padding", 0), given["weight"]
@@ -181,6 +197,23 @@ def _convolution(
     else:
         padded = bool(padding) if isinstance(padding, int) else any(padding)
     made = Layer(layer.path, layer.weight, layer.bias, "convolution", padded)
+    return LayerCall(made, given["input"], 1, 1, given.get("groups", 1))
+
+
+def _transposed_convolution(
+    axes: int, args: tuple[Any, ...], kwargs: Mapping[str, Any], names: Mapping[int, str]
+) -> LayerCall:
+    words = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups")
+    given = _given(words, args, kwargs)
+    layer = _layer(given, names, "transposed convolution")
+    if isinstance(layer, str):
+        return LayerCall(layer, given["input"])
+    if given.get("groups", 1) != 1:
+        return LayerCall(f"`{layer.path}` is a grouped convolution", given["input"])
+    if given["input"].ndim != axes + 2:
+        return LayerCall(f"`{layer.path}` reads a single example", given["input"])
+    # Every position is reached by other parts of the kernel, as if zeros stood between.
+    made = Layer(layer.path, layer.weight, layer.bias, "transposed convolution", True)
     return LayerCall(made, given["input"], 1, 1)
 
 

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from whynet.models.channel_nodes import (
     Activated,
+    Entries,
+    Filtered,
+    Joined,
     Layer,
     Multiplied,
     Node,
@@ -24,8 +27,10 @@ from whynet.models.channel_nodes import (
     Pooled,
     Produced,
     Scaled,
+    Selected,
     Shifted,
     Summed,
+    Unfollowed,
 )
 
 HOMOGENEOUS: Final = frozenset({"relu", "leaky_relu", "prelu", "rrelu"})
@@ -85,7 +90,7 @@ class Channels:
 def rows_of(layer: Layer, state: State) -> tuple[Tensor, Tensor]:
     """Return the weights of a layer as `[outputs, ...flattened]`, and its bias, zero for none."""
     weight = state[layer.weight].detach()
-    rows = weight.T if layer.kind == "transposed" else weight.flatten(1)
+    rows = (weight.transpose(0, 1) if layer.turned else weight).flatten(1)
     bias = rows.new_zeros(len(rows)) if layer.bias is None else state[layer.bias].detach()
     return rows, bias
 
@@ -94,6 +99,9 @@ def affine_of(node: Node, state: State) -> tuple[Tensor, Tensor] | None:
     """Return weights and bias of a node that is an affine map of one layer's input, or None."""
     if isinstance(node, Produced):
         return rows_of(node.layer, state)
+    if isinstance(node, Selected):
+        inner = affine_of(node.child, state)
+        return None if inner is None else (inner[0][node.index], inner[1][node.index])
     if isinstance(node, Normalized | Scaled | Shifted):
         inner = affine_of(node.child, state)
         if inner is None:
@@ -109,14 +117,19 @@ def _factor_and_shift(
     """Return what a node multiplies each channel by and then adds, `[width]` both."""
     one, zero = torch.ones_like(like), torch.zeros_like(like)
     if isinstance(node, Normalized):
-        factor = one / torch.sqrt(state[node.variance] + node.epsilon)
+        factor = one / torch.sqrt(numbers_of(node.variance, state) + node.epsilon)
         if node.weight is not None:
-            factor = factor * state[node.weight].detach()
-        shift = zero if node.bias is None else state[node.bias].detach()
-        return factor, shift - state[node.mean] * factor
+            factor = factor * numbers_of(node.weight, state)
+        shift = zero if node.bias is None else numbers_of(node.bias, state)
+        return factor, shift - numbers_of(node.mean, state) * factor
     constant = node.factor if isinstance(node, Scaled) else node.shift
-    vector = state[constant].detach().reshape(-1) if isinstance(constant, str) else constant * one
+    vector = numbers_of(constant, state) if isinstance(constant, Entries) else constant * one
     return (vector, zero) if isinstance(node, Scaled) else (one, vector)
+
+
+def numbers_of(entries: Entries, state: State) -> Tensor:
+    """Return the number of a parameter for each entry of a node."""
+    return state[entries.name].detach().reshape(-1)[entries.places]
 
 
 class Evaluation:
@@ -129,7 +142,7 @@ class Evaluation:
     def channels(self, node: Node) -> Channels:
         """Return the channels of a node."""
         if node not in self._known:
-            self._known[node] = self._evaluate(node)
+            self._known[node] = _with_constants(self._evaluate(node))
         return self._known[node]
 
     def _evaluate(self, node: Node) -> Channels:
@@ -142,6 +155,15 @@ class Evaluation:
             return self._activated(node)
         if isinstance(node, Pooled):
             return self._pooled(node)
+        if isinstance(node, Filtered):
+            return self._filtered(node)
+        if isinstance(node, Selected):
+            inner = vars(self.channels(node.child))
+            return Channels(**{name: values[node.index] for name, values in inner.items()})
+        if isinstance(node, Unfollowed):
+            return self._unfollowed()
+        if isinstance(node, Joined):
+            return _join([self.channels(child) for child in node.children])
         assert isinstance(node, Summed | Multiplied)
         parts = [self.channels(child) for child in node.children]
         return _sum(parts) if isinstance(node, Summed) else _product(parts)
@@ -162,7 +184,7 @@ class Evaluation:
     def _range(self, node: Node, rows: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Return bounds from those of what the layer reads: finite only where these are."""
         while not isinstance(node, Produced):
-            assert isinstance(node, Normalized | Scaled | Shifted)
+            assert isinstance(node, Normalized | Scaled | Shifted | Selected)
             node = node.child
         source = node.layer.source
         unbounded = rows.abs().sum(1) > 0
@@ -171,8 +193,8 @@ class Evaluation:
             return torch.where(unbounded, -torch.inf, bias), ends
         read = self.channels(source.node)
         low, high = read.low[source.columns], read.high[source.columns]
-        if node.layer.kind == "convolution":
-            positions = rows.shape[1] // len(low)
+        positions = rows.shape[1] // len(low)
+        if positions > 1:
             low, high = low.repeat_interleave(positions), high.repeat_interleave(positions)
         if node.layer.padded:
             low, high = low.clamp_max(0.0), high.clamp_min(0.0)
@@ -181,19 +203,40 @@ class Evaluation:
     def _rescaled(self, node: Normalized | Scaled | Shifted) -> Channels:
         inner = self.channels(node.child)
         factor, shift = _factor_and_shift(node, self._state, inner.factor)
-        constant = inner.constant | (factor == 0)
-        value = torch.where(factor == 0, shift, inner.value * factor + shift)
-        ends = torch.stack([_times(inner.low, factor), _times(inner.high, factor)]) + shift
-        scale = inner.factor * factor
-        safe = torch.where(scale == 0, 1.0, scale)
-        # A channel that is nothing but the shift is that constant.
-        extra = torch.where(scale == 0, torch.where(shift == 0, 0.0, 1.0), shift / safe)
-        alone = torch.where((scale == 0)[:, None], 0.0, inner.signature)
-        signature = torch.cat(
-            [alone, extra[:, None], ((scale == 0) & (shift != 0)).to(scale)[:, None]], 1
+        return _rescaled(inner, factor, shift)
+
+    def _filtered(self, node: Filtered) -> Channels:
+        """Convolve every entry with its kernel; in direction and length, as for other weights."""
+        inner = self.channels(node.child)
+        rows = self._state[node.weight.name].detach().flatten(1)[node.weight.places]
+        shift = torch.zeros_like(inner.factor)
+        if node.bias is not None:
+            shift = numbers_of(node.bias, self._state)
+        low, high = inner.low, inner.high
+        if node.padded:
+            low, high = low.clamp_max(0.0), high.clamp_min(0.0)
+        above, below = rows.clamp_min(0).sum(1), rows.clamp_max(0).sum(1)
+        ends = _times(low, above) + _times(high, below), _times(high, above) + _times(low, below)
+        length = rows.norm(dim=1)
+        unit = rows / length.clamp_min(1e-300)[:, None]
+        sign = _signs(unit)
+        nothing = (length == 0) | (inner.factor == 0)
+        signature = torch.cat([inner.signature, unit * sign[:, None]], 1)
+        constant = inner.constant & ((inner.value == 0) | (not node.padded)) | nothing
+        convolved = Channels(
+            torch.where(nothing, 0.0, inner.factor * length * sign),
+            torch.where(nothing[:, None], 0.0, signature),
+            constant,
+            torch.where(nothing, 0.0, inner.value * rows.sum(1)),
+            torch.where(nothing, 0.0, ends[0].nan_to_num(nan=-torch.inf)),
+            torch.where(nothing, 0.0, ends[1].nan_to_num(nan=torch.inf)),
         )
-        scale = torch.where(scale == 0, shift, scale)
-        return Channels(scale, signature, constant, value, ends.amin(0), ends.amax(0))
+        return _rescaled(_with_constants(convolved), torch.ones_like(length), shift)
+
+    def _unfollowed(self) -> Channels:
+        one = torch.ones(1, dtype=torch.float64)
+        nothing = torch.zeros(1, dtype=torch.bool)
+        return Channels(one, one[:, None], nothing, one, -torch.inf * one, torch.inf * one)
 
     def _activated(self, node: Activated) -> Channels:
         inner = self.channels(node.child)
@@ -209,7 +252,7 @@ class Evaluation:
             signature = torch.cat([signature, sign[:, None], _log(size)], 1)
             factor = torch.ones_like(size)
         if node.slope is not None:
-            slope = self._state[node.slope].detach().reshape(-1)
+            slope = numbers_of(node.slope, self._state)
             signature = torch.cat([signature, slope[:, None]], 1)
         low, high = self._activated_range(node, inner)
         constant = inner.constant | ((low == high) & low.isfinite())
@@ -238,10 +281,47 @@ class Evaluation:
         return replace(inner, constant=constant, low=low, high=high)
 
 
+def _rescaled(inner: Channels, factor: Tensor, shift: Tensor) -> Channels:
+    """Return channels multiplied by numbers and then others added, `[width]` both."""
+    constant = inner.constant | (factor == 0)
+    value = torch.where(factor == 0, shift, inner.value * factor + shift)
+    ends = torch.stack([_times(inner.low, factor), _times(inner.high, factor)]) + shift
+    scale = inner.factor * factor
+    safe = torch.where(scale == 0, 1.0, scale)
+    # A channel that is nothing but the shift is that constant.
+    extra = torch.where(scale == 0, torch.where(shift == 0, 0.0, 1.0), shift / safe)
+    alone = torch.where((scale == 0)[:, None], 0.0, inner.signature)
+    signature = torch.cat(
+        [alone, extra[:, None], ((scale == 0) & (shift != 0)).to(scale)[:, None]], 1
+    )
+    scale = torch.where(scale == 0, shift, scale)
+    return Channels(scale, signature, constant, value, ends.amin(0), ends.amax(0))
+
+
+def _with_constants(channels: Channels) -> Channels:
+    """Write channels that are one number as multiples of the constant 1."""
+    constant = channels.constant
+    there = (constant & (channels.value != 0)).to(channels.factor)
+    factor = torch.where(constant, channels.value, channels.factor)
+    alone = torch.where(constant[:, None], 0.0, channels.signature)
+    return replace(channels, factor=factor, signature=torch.cat([alone, there[:, None]], 1))
+
+
+def _join(parts: list[Channels]) -> Channels:
+    """Put channels one after the other; those of different parts are never called equal."""
+    fields = {
+        name: torch.cat([getattr(part, name) for part in parts])
+        for name in ("factor", "constant", "value", "low", "high")
+    }
+    blocks: Any = torch.block_diag
+    signature = blocks(*(part.signature for part in parts))
+    return Channels(signature=signature, **fields)
+
+
 def _apply(node: Activated, values: Tensor, state: State) -> Tensor:
     """Apply an activation to one value a channel."""
     if node.slope is not None:
-        slope = state[node.slope].detach().reshape(-1)
+        slope = numbers_of(node.slope, state)
         return torch.where(values >= 0, values, slope * values)
     result: Tensor = node.function(values[None])[0]
     return result

@@ -14,8 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from whynet.core.errors import InputError
-from whynet.models.channel_nodes import Group, Layer
-from whynet.models.resizing import held_state, set_tensor
+from whynet.models.channel_nodes import Group
+from whynet.models.resizing import held_state, places_that_stay, set_tensor
+
+Sides = dict[str, tuple[int, Tensor]]
+"""Name of a parameter to an axis, and which places along it stay."""
 
 
 def embedded(
@@ -38,46 +41,33 @@ def embedded(
 
     """
     fresh = copy.deepcopy(large)
-    places = {group.path: _places(group, kept.get(group.path)) for group in groups}
-    unknown = sorted(kept.keys() - places.keys())
+    unknown = sorted(kept.keys() - {group.path for group in groups})
     if unknown:
         raise InputError("kept", f"a layer {unknown[0]!r}", "layers of the network")
-    outputs: dict[str, tuple[int, Tensor]] = {}
-    inputs: dict[str, tuple[int, Tensor]] = {}
+    sides: dict[str, Sides] = {"made": {}, "read": {}}
     for group in groups:
-        place = places[group.path]
-        for layer in group.producers:
-            outputs[layer.weight] = (1 if layer.kind == "transposed" else 0, place)
-            if layer.bias is not None:
-                outputs[layer.bias] = (0, place)
-        for layer in group.readers:
-            inputs[layer.weight] = (0 if layer.kind == "transposed" else 1, _columns(layer, place))
-    for group in groups:
-        for name in group.vectors:
-            shape = held_state(large)[name].shape
-            axis = next(a for a, size in enumerate(shape) if size == group.width)
-            outputs[name] = (axis, places[group.path])
+        stays = _stays(group, kept.get(group.path))
+        for name, axis, places, side in places_that_stay(group, stays):
+            known = sides[side].get(name)
+            both = places if known is None else known[1] & places
+            sides[side][name] = (axis, both)
     values, olds = held_state(small), held_state(large)
     if values.keys() != olds.keys():
         raise InputError("small", "other parameters than the large network's", "the same names")
     for name, value in values.items():
-        set_tensor(fresh, name, _put(name, olds[name], value, outputs.get(name), inputs.get(name)))
+        made, read = sides["made"].get(name), sides["read"].get(name)
+        set_tensor(fresh, name, _put(name, olds[name], value, made, read))
     return fresh
 
 
-def _places(group: Group, kept: Sequence[int] | None) -> Tensor:
+def _stays(group: Group, kept: Sequence[int] | None) -> Tensor:
     if kept is None:
-        return torch.arange(group.width)
+        return torch.ones(group.width, dtype=torch.bool)
     found = torch.as_tensor(list(kept), dtype=torch.long)
     ascending = bool((found.diff() > 0).all()) if len(found) else False
     if not ascending or int(found[0]) < 0 or int(found[-1]) >= group.width:
         raise InputError("kept", f"channels of {group.path!r}", f"ascending, below {group.width}")
-    return found
-
-
-def _columns(layer: Layer, place: Tensor) -> Tensor:
-    assert layer.source is not None
-    return torch.nonzero(torch.isin(layer.source.columns.long(), place)).reshape(-1)
+    return torch.zeros(group.width, dtype=torch.bool).index_fill(0, found, value=True)
 
 
 def _put(
@@ -89,7 +79,10 @@ def _put(
 ) -> Tensor:
     """Put a small tensor into its places of a large one; other columns of its rows are zero."""
     made = old.detach().clone()
-    axes = [entry for entry in (out, read) if entry is not None]
+    axes = [
+        (axis, torch.nonzero(stays).reshape(-1))
+        for axis, stays in (entry for entry in (out, read) if entry is not None)
+    ]
     shape = list(old.shape)
     for axis, place in axes:
         shape[axis] = len(place)
@@ -97,10 +90,10 @@ def _put(
         raise InputError("kept", f"{name!r} of shape {tuple(value.shape)}", f"shape {tuple(shape)}")
     target = value.detach().to(made)
     if read is not None:  # what went is not read
-        axis, place = read
+        axis, place = axes[-1]
         shape[axis] = old.shape[axis]
         target = target.new_zeros(shape).index_copy_(axis, place, target)
     if out is not None:
-        axis, place = out
+        axis, place = axes[0]
         return made.index_copy_(axis, place, target)
     return target

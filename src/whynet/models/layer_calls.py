@@ -55,7 +55,7 @@ class _Calls(TorchFunctionMode):
         if func not in LAYERS:
             return result
         call = layer_of_call(func, args, kwargs, self._names)
-        if isinstance(call.layer, str):
+        if isinstance(call.layer, str) or call.groups > 1:
             return result
         settings: dict[str, Any] = {}
         if func in CONVOLUTIONS:
@@ -85,8 +85,10 @@ def rows_read(call: LayerCalled, weight: Tensor) -> tuple[Tensor, Tensor] | None
     """Return what a layer read as `[rows, features]`, and what it returned as `[rows, outputs]`.
 
     Features are in the order of the flattened weights of one output. None for a convolution of
-    three axes or one padded by a rule.
+    three axes, one padded by a rule, and a transposed one.
     """
+    if call.layer.kind == "transposed convolution":
+        return None
     if call.layer.kind != "convolution":
         return call.inputs.flatten(0, -2), call.output.flatten(0, -2)
     if weight.ndim > 4 or isinstance(call.settings["padding"], str):
@@ -109,7 +111,7 @@ def _both(value: Any, name: str, flat: bool) -> tuple[int, int]:
 
 def weight_rows(layer: Layer, weight: Tensor) -> Tensor:
     """Return a weight as `[outputs, features]`."""
-    return weight.T if layer.kind == "transposed" else weight.flatten(1)
+    return (weight.transpose(0, 1) if layer.turned else weight).flatten(1)
 
 
 def from_rows(layer: Layer, rows: Tensor, like: Tensor) -> Tensor:

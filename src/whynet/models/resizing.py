@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ _AXES: Final[tuple[tuple[type[nn.Module], dict[str, int]], ...]] = (
     (nn.Conv1d, {"out_channels": 0, "in_channels": 1}),
     (nn.Conv2d, {"out_channels": 0, "in_channels": 1}),
     (nn.Conv3d, {"out_channels": 0, "in_channels": 1}),
+    (nn.ConvTranspose1d, {"out_channels": 1, "in_channels": 0}),
+    (nn.ConvTranspose2d, {"out_channels": 1, "in_channels": 0}),
+    (nn.ConvTranspose3d, {"out_channels": 1, "in_channels": 0}),
     (nn.PReLU, {"num_parameters": 0}),
 )
 """Kinds of layers to their attributes and the axis of the weight each of them repeats."""
@@ -43,7 +46,10 @@ def refresh(owner: nn.Module) -> None:
     """Set the sizes that a layer repeats in its attributes to those of its tensors."""
     held: Any = owner
     weight = owner._parameters.get("weight")
-    if weight is not None:
+    if weight is not None and _is_depthwise(owner):
+        held.groups = weight.shape[0] * held.groups // held.out_channels
+        held.in_channels, held.out_channels = held.groups, weight.shape[0]
+    elif weight is not None:
         for kind, axes in _AXES:
             if isinstance(owner, kind):
                 for attribute, axis in axes.items():
@@ -57,38 +63,69 @@ def refresh(owner: nn.Module) -> None:
         held.num_features = next((len(t) for t in sizes if t is not None), held.num_features)
 
 
+def _is_depthwise(owner: Any) -> bool:
+    return isinstance(owner, nn.Conv1d | nn.Conv2d | nn.Conv3d) and (
+        1 < owner.groups == owner.in_channels
+    )
+
+
+def places_that_stay(
+    group: Group, stays: Tensor
+) -> Iterator[tuple[str, int, Tensor, Literal["made", "read"]]]:
+    """Yield what is left of the parameters that have units of a group, once some go.
+
+    Args:
+        group: the group.
+        stays: `[units]`, whether each stays.
+
+    Yields:
+        The name of a parameter or buffer, an axis, `[size]` which places along it stay, and
+        whether units are made there or read. Where a name comes again, only places that stay each
+        time do.
+
+    """
+    for layer in group.producers:
+        assert layer.outputs is not None
+        left = _left(layer.outputs, stays)
+        yield layer.weight, layer.out_axis, left, "made"
+        if layer.bias is not None:
+            yield layer.bias, 0, left, "made"
+    for vector in group.vectors:
+        yield vector.name, vector.axis, _left(vector.units, stays), "made"
+    for layer in group.readers:
+        assert layer.source is not None
+        yield layer.weight, layer.in_axis, _left(layer.source.columns, stays), "read"
+
+
+def _left(units: Tensor, stays: Tensor) -> Tensor:
+    return torch.where(units < 0, True, stays[units.clamp_min(0)])
+
+
 def cut(module: nn.Module, group: Group, stays: Tensor) -> None:
-    """Keep some channels of a group in every parameter that has them, in their order.
+    """Keep some units of a group in every parameter that has them, in their order.
 
     Args:
         module: changed in place.
         group: as found on this module.
-        stays: `[channels]`, whether each stays.
+        stays: `[units]`, whether each stays.
 
     """
-    state = held_state(module)
-    kept = torch.nonzero(stays).reshape(-1)
-    for layer in dict.fromkeys(group.producers):
-        axis = 1 if layer.kind == "transposed" else 0
-        set_tensor(module, layer.weight, state[layer.weight].index_select(axis, kept))
-        if layer.bias is not None:
-            set_tensor(module, layer.bias, state[layer.bias][kept])
-    for name in group.vectors:
-        tensor = state[name]
-        axis = next(a for a in range(tensor.ndim) if tensor.shape[a] == group.width)
-        set_tensor(module, name, tensor.index_select(axis, kept))
-    for layer in group.readers:
-        assert layer.source is not None
-        columns = torch.nonzero(stays[layer.source.columns.long()]).reshape(-1)
-        current = held_state(module)[layer.weight]  # a layer may write what it reads
-        axis = 0 if layer.kind == "transposed" else 1
-        set_tensor(module, layer.weight, current.index_select(axis, columns))
+    left: dict[tuple[str, int], Tensor] = {}
+    for name, axis, places, _ in places_that_stay(group, stays):
+        known = left.get((name, axis))
+        left[name, axis] = places if known is None else known & places
+    for (name, axis), places in left.items():
+        kept = torch.nonzero(places).reshape(-1)
+        set_tensor(module, name, held_state(module)[name].index_select(axis, kept))
 
 
-def columns_of(layer: Layer, width: int) -> Tensor:
-    """Return `[channels, positions]`, the input features of a layer that belong to each channel."""
+def columns_of(layer: Layer) -> Tensor:
+    """Return `[units, positions]`, the input features of a layer that belong to each unit."""
     assert layer.source is not None
-    return layer.source.columns.long().argsort(stable=True).reshape(width, -1)
+    units = layer.source.columns
+    places = torch.nonzero(units >= 0).reshape(-1)
+    places = places[units[places].argsort(stable=True)]
+    return places.reshape(int(units.max()) + 1, -1)
 
 
 def load_resized(module: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:

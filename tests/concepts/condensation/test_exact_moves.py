@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.concepts.condensation.planting import NETWORKS, network, widened, widths
+from tests.concepts.condensation.planting import NETWORKS, Fused, network, widened, widths
 from torch import Tensor, nn
 
 from whynet.concepts.condensation.exact_reduction import MOVES, reduce_exactly
@@ -183,3 +183,80 @@ def test_weights_in_float32_are_merged_up_to_their_round_off() -> None:
         reduce_exactly(place)
     assert widths(small, lambda: small(inputs)) == widths(narrow, lambda: narrow(inputs))
     assert 1e-12 < apart(wide, small, inputs) < 1e-5
+
+
+def test_of_a_layer_that_is_constant_one_unit_stays_with_its_share() -> None:
+    module, inputs = network("mlp", 2)
+    with torch.no_grad():
+        module[0].weight.zero_()
+        module[0].bias.uniform_(0.5, 1.0)
+    small, _, groups = reduced(module, inputs)
+    assert groups[0].width == 1
+    assert apart(module, small, around(inputs)) < 1e-12
+
+
+@pytest.mark.parametrize("how", ["chunk", "split", "slices"])
+def test_dead_gates_and_values_go(how: str) -> None:
+    """Of six units one gate and one value is zero, one is ignored, two are one up to a factor."""
+    module = Fused(6, how).double()
+    with torch.no_grad():
+        for row in (0, 7):
+            module.both.weight[row], module.both.bias[row] = 0.0, 0.0
+        module.down.weight[:, 2] = 0
+        module.both.weight[4], module.both.bias[4] = module.both.weight[3], module.both.bias[3]
+        module.both.weight[10] = -2 * module.both.weight[9]
+        module.both.bias[10] = -2 * module.both.bias[9]
+    inputs = torch.randn(9, 4, dtype=torch.float64)
+    small, moves, groups = reduced(module, inputs)
+    assert {(m.name, m.removed) for m in moves} == {
+        ("ignored", 1),
+        ("constant", 2),
+        ("proportional", 1),
+    }
+    assert (groups[0].width, tuple(small.both.weight.shape)) == (2, (4, 4))
+    assert apart(module, small, around(inputs)) < 1e-12
+
+
+def test_channels_of_constant_value_are_one_before_a_padded_convolution() -> None:
+    """Zeros stand beside them, so that they are no bias; but they are multiples of each other."""
+    module = nn.Sequential(
+        nn.Conv2d(1, 4, 1),
+        nn.Softplus(),
+        nn.Conv2d(4, 4, 3, padding=1, groups=4),
+        nn.ReLU(),
+        nn.Conv2d(4, 2, 1),
+    ).double()
+    with torch.no_grad():
+        module[0].weight[1:3] = 0
+        module[2].weight[2] = 3 * module[2].weight[1]
+        value = torch.nn.functional.softplus(module[0].bias)
+        module[2].bias[2] = module[2].bias[1] * 3 * value[2] / value[1]
+    inputs = torch.randn(3, 1, 5, 5, dtype=torch.float64)
+    small, moves, _ = reduced(module, inputs)
+    assert [(m.name, m.removed) for m in moves] == [("proportional", 1)]
+    assert (small[2].groups, small[2].in_channels, small[2].out_channels) == (3, 3, 3)
+    assert apart(module, small, around(inputs)) < 1e-12
+    with torch.no_grad():
+        module[2].bias[2] += 1
+    assert reduced(module, inputs)[1] == ()
+
+
+class Grouped(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 4, 1), nn.Conv2d(4, 6, 1, groups=2)
+        self.norm, self.last = nn.GroupNorm(3, 6), nn.Conv2d(6, 5, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.last(torch.relu(self.norm(self.second(torch.relu(self.first(images))))))
+
+
+def test_what_keeps_channels_in_groups_is_named() -> None:
+    module = Grouped().double()
+    inputs = torch.randn(3, 1, 5, 5, dtype=torch.float64)
+    _, moves, groups = reduced(module, inputs)
+    assert moves == ()
+    assert [(group.path, group.refusal) for group in groups[:2]] == [
+        ("first", "`second` convolves several of them at a time, in groups of one width"),
+        ("second", "their convolution has groups that must stay of one width"),
+    ]

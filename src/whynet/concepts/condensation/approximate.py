@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from scipy import linalg
 from torch import Tensor, nn
 
 from whynet.concepts.condensation.direction_fit import can_be_fitted, fit_directions
@@ -122,16 +123,17 @@ def prepare(task: Task) -> Prepared:
         if not all(reader.weight in moments for reader in group.readers):
             left[index] = "a layer that reads them is no plain linear map or convolution"
             continue
-        readings = []
-        for reader in group.readers:
+        readings, labels = [], []
+        for reader, columns in _readers(group):
             _, _, second, _ = moments[reader.weight].centered(reader.bias is not None)
             weight, _ = solve(moments[reader.weight], reader.bias is not None)
             metric = metrics.get(reader.weight)
             width = len(weight)
             square = np.eye(width) if metric is None else metric.cpu().numpy()
-            readings.append(Reading(second, weight.numpy(), square, _units(reader, second)))
+            labels.append(np.repeat(columns, len(second) // len(columns)))
+            readings.append(_alone(Reading(second, weight.numpy(), square, labels[-1])))
         made[index] = eliminate(readings, group.width)
-        similar[index] = _cosines(moments[group.readers[0].weight], readings[0], group.width)
+        similar[index] = _cosines(moments[group.readers[0].weight], labels[0], group.width)
     around = None
     real = isinstance(task.example, Tensor) and task.example.is_floating_point()
     if real and any(can_be_fitted(groups[index]) for index in made):
@@ -139,19 +141,41 @@ def prepare(task: Task) -> Prepared:
     return Prepared(task, original, groups, made, left, similar, around)
 
 
-def _cosines(moments: Moments, reading: Reading, width: int) -> Tensor:
+def _cosines(moments: Moments, labels: np.ndarray, width: int) -> Tensor:
     """Return the cosines of what is read of each unit, summed over its features."""
-    order = np.argsort(reading.units, kind="stable").reshape(width, -1)
+    mine = np.flatnonzero(labels >= 0)
+    order = mine[np.argsort(labels[mine], kind="stable")].reshape(width, -1)
     second = moments.second.numpy() / moments.rows
     products = sum(second[np.ix_(place, place)] for place in order.T)
     return torch.as_tensor(normalized(np.asarray(products)))
 
 
-def _units(reader: Layer, second: np.ndarray) -> np.ndarray:
-    """Return the channel of every feature of a reader."""
-    assert reader.source is not None
-    labels = reader.source.columns.numpy()
-    return np.repeat(labels, len(second) // len(labels))
+def _readers(group: Group) -> Iterator[tuple[Layer, np.ndarray]]:
+    """Yield each layer that reads units once, and the unit of every input of it, -1 for none."""
+    found: dict[str, tuple[Layer, np.ndarray]] = {}
+    for reader in group.readers:
+        assert reader.source is not None
+        columns = reader.source.columns.numpy()
+        if reader.weight in found:  # several entries of a unit
+            columns = np.maximum(found[reader.weight][1], columns)
+        found[reader.weight] = (reader, columns)
+    yield from found.values()
+
+
+def _alone(reading: Reading) -> Reading:
+    """Return a reading of the units of one group: what it reads beside them is always refitted.
+
+    By the theorem of Frisch and Waugh (1933) the rest of a least-squares problem is that of what
+    remains of its features, those beside them taken out.
+    """
+    mine, beside = reading.units >= 0, reading.units < 0
+    if not beside.any():
+        return reading
+    moment = reading.moment
+    unit = linalg.pinvh(moment[np.ix_(beside, beside)])
+    cross = moment[np.ix_(beside, mine)]
+    left = moment[np.ix_(mine, mine)] - cross.T @ unit @ cross
+    return Reading(left, reading.weight[:, mine], reading.metric, reading.units[mine])
 
 
 def assemble(
@@ -188,22 +212,43 @@ def assemble(
         chosen = torch.eye(group.width, dtype=torch.float64)[places]
         if merge is not None:
             chosen = _merge_directions(prepared, module, index, places, touched, chosen, merge)
-        outputs |= {producer.weight: chosen for producer in group.producers}
-    for index, units in changed.items():
-        group = prepared.groups[index]
         stays = torch.zeros(group.width, dtype=torch.bool)
+        stays[places] = True
+        outputs |= _outputs(task.module, group, stays, chosen, outputs)
+    for index, units in changed.items():
+        stays = torch.zeros(prepared.groups[index].width, dtype=torch.bool)
         stays[torch.as_tensor(np.asarray(units))] = True
-        cut(module, group, stays)
+        # Where a layer is of several groups, those before have changed what this one holds.
+        cut(module, task.groups(module)[index], stays)
     if fit and touched:
-        order = [layer for group in task.groups(module) for layer in group.readers]
-        layers = [layer for layer in _in_call_order(prepared, order) if layer.weight in touched]
-        refit(module, layers, prepared.original, task.batches, task.run, outputs)
+        order = [layer for group in task.groups(module) for layer, _ in _readers(group)]
+        layers = {la.weight: la for la in _in_call_order(prepared, order) if la.weight in touched}
+        refit(module, list(layers.values()), prepared.original, task.batches, task.run, outputs)
     if turn and prepared.around is not None:
         groups = task.groups(module)
         for group in (groups[index] for index in changed):
             if can_be_fitted(group):
                 fit_directions(module, group, prepared.around, task.around, task.run, outputs)
     return module
+
+
+def _outputs(
+    module: nn.Module, group: Group, stays: Tensor, chosen: Tensor, known: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return what each output of the producers that is left is of those before."""
+    made = {}
+    for layer in group.producers:
+        assert layer.outputs is not None
+        if group.whole:
+            made[layer.weight] = chosen
+            continue
+        rows = known.get(layer.weight)
+        if rows is None:
+            size = held_state(module)[layer.weight].shape[layer.out_axis]
+            rows = torch.eye(size, dtype=torch.float64)
+        units = layer.outputs[rows.argmax(1)]  # of the rows that other groups have left
+        made[layer.weight] = rows[torch.where(units < 0, True, stays[units.clamp_min(0)])]
+    return made
 
 
 def _merge_directions(

@@ -61,13 +61,16 @@ def can_be_fitted(group: Group) -> bool:
     if not is_simple(group) or len(group.producers) != 1 or len(group.readers) != 1:
         return False
     producer, reader = group.producers[0], group.readers[0]
-    node = None if reader.source is None else reader.source.node
+    if reader.source is None:
+        return False
+    node = reader.source.node
     return (
         isinstance(node, Activated)
         and node.slope is None
         and isinstance(node.child, Produced)
-        and producer.kind != "convolution"
-        and reader.kind != "convolution"
+        and producer.kind in ("linear", "transposed")
+        and reader.kind in ("linear", "transposed")
+        and bool((reader.source.columns >= 0).all())
         and producer.weight != reader.weight
     )
 

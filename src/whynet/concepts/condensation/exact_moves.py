@@ -46,6 +46,8 @@ def fold_constants(place: Workplace, group: Group) -> int:
         read = values[reader.source.node]
         free = reader.bias is not None and not reader.padded
         foldable &= read.constant & ((read.value == 0) | free)
+    if bool(foldable.all()):  # one unit stays, and with it its share
+        foldable[0] = False
     for reader in group.readers:
         assert reader.source is not None
         read = values[reader.source.node]

@@ -38,16 +38,17 @@ def reduce_exactly(
 
     """
     done: list[Move] = []
+    groups = place.groups()
     for _ in range(MOST_ROUNDS):
         before = len(done)
         for name in order:
-            count = len(place.groups())
-            for index in range(count):
-                group = place.groups()[index]  # the move before may have changed what it reads
+            for index in range(len(groups)):
+                group = groups[index]
                 if group.refusal is None and group.width > 1:
                     removed = MOVES[name](place, group)
                     if removed:
                         done.append(Move(name, group.path, removed))
+                        groups = place.groups()  # what others read may have changed
         if len(done) == before:
             break
-    return tuple(done), place.groups()
+    return tuple(done), groups

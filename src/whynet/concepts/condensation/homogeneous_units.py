@@ -9,7 +9,15 @@ from torch import Tensor, nn
 
 from whynet.concepts.condensation.workplace import outgoing_of
 from whynet.models.channel_flow import is_simple, reads_of
-from whynet.models.channel_nodes import Activated, Group, Node, Normalized, Pooled, Produced
+from whynet.models.channel_nodes import (
+    Activated,
+    Entries,
+    Group,
+    Node,
+    Normalized,
+    Pooled,
+    Produced,
+)
 from whynet.models.channel_values import affine_of
 from whynet.models.resizing import held_state, set_tensor
 
@@ -71,7 +79,7 @@ def write_rows(module: nn.Module, node: Node, slots: Tensor, rows: Tensor) -> No
     layer, bias = produced.layer, rows[:, -1]
     changed = {layer.weight: state[layer.weight]}
     weight = state[layer.weight]
-    target = weight.T if layer.kind == "transposed" else weight
+    target = weight.transpose(0, 1) if layer.turned else weight
     target[slots] = rows[:, :-1].reshape(len(slots), *target.shape[1:])
     if isinstance(node, Normalized):
         # Normalization becomes the identity; what it adds is the bias.
@@ -86,9 +94,9 @@ def write_rows(module: nn.Module, node: Node, slots: Tensor, rows: Tensor) -> No
     else:
         values = []
     if layer.bias is not None:
-        values.append((layer.bias, bias))
-    for name, value in values:
-        changed[name] = state[name]
-        changed[name][slots] = value
+        values.append((Entries(layer.bias, torch.arange(len(target))), bias))
+    for entries, value in values:
+        changed[entries.name] = state[entries.name]
+        changed[entries.name][entries.places[slots]] = value
     for name, tensor in changed.items():
         set_tensor(module, name, tensor)

@@ -120,7 +120,7 @@ def _outgoing_lengths(subject: Subject) -> dict[str, np.ndarray]:
     groups = channel_groups(module, lambda: called(module, inputs, subject.output))
     found = {}
     for group in groups:
-        if group.refusal is None and len({layer.path for layer in group.producers}) == 1:
+        if group.refusal is None and group.whole:
             parts = [outgoing_of(module, r, group.width).flatten(1) for r in group.readers]
             found[group.path] = torch.cat(parts, 1).double().norm(dim=1).cpu().numpy()
     return found

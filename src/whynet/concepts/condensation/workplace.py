@@ -75,22 +75,22 @@ class Workplace:
 def outgoing_of(module: nn.Module, reader: Layer, width: int) -> Tensor:
     """Return `[channels, outputs, positions]`, what a layer reads each channel with; a copy."""
     weight = held_state(module)[reader.weight].detach()
-    weight = weight.T if reader.kind == "transposed" else weight
+    weight = weight.transpose(0, 1) if reader.turned else weight
     flat = weight.reshape(len(weight), weight.shape[1], -1)
-    columns = columns_of(reader, width)
+    columns = columns_of(reader)
     return flat[:, columns].movedim(1, 0).flatten(2).clone()
 
 
 def set_outgoing(module: nn.Module, reader: Layer, width: int, outgoing: Tensor) -> None:
     """Write what `outgoing_of` returned back into the layer."""
     weight = held_state(module)[reader.weight].detach().clone()
-    turned = weight.T if reader.kind == "transposed" else weight
+    turned = weight.transpose(0, 1).contiguous() if reader.turned else weight
     flat = turned.reshape(len(turned), turned.shape[1], -1)
-    columns = columns_of(reader, width)
+    columns = columns_of(reader)
     shape = (width, len(turned), columns.shape[1], flat.shape[2])
     flat[:, columns] = outgoing.reshape(shape).movedim(0, 1)
     fresh = flat.reshape(turned.shape)
-    set_tensor(module, reader.weight, fresh.T if reader.kind == "transposed" else fresh)
+    set_tensor(module, reader.weight, fresh.transpose(0, 1) if reader.turned else fresh)
 
 
 def values_of(place: Workplace, group: Group) -> dict[Node, Channels]:
