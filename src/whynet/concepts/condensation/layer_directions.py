@@ -68,12 +68,15 @@ class LayerDirections:
         return self.directions < CLEARLY_FEWER * min(references)
 
 
-def layer_directions(subject: Subject, seed: int = 0) -> tuple[LayerDirections, ...]:
+def layer_directions(
+    subject: Subject, seed: int = 0, *, random: bool = True
+) -> tuple[LayerDirections, ...]:
     """Count the directions of every hidden layer, on the training data.
 
     Args:
         subject: network and training data, in any precision; never changed.
         seed: of the random layers, and of the units compared where there are more than 512.
+        random: whether random layers are drawn, which costs most.
 
     Returns:
         One entry for each layer whose output reaches an activation, in the order of the network.
@@ -87,10 +90,10 @@ def layer_directions(subject: Subject, seed: int = 0) -> tuple[LayerDirections, 
     found = []
     for path, (rec, amounts, count) in now.items():
         there = amounts > 0
-        random = None if rec.inputs is None else _random(rec, amounts[there], seed)
+        drawn = _random(rec, amounts[there], seed) if random and rec.inputs is not None else None
         initial = before[path][2] if path in before else None
         compared = int(there.sum())
-        found.append(LayerDirections(path, rec.layer.width, compared, count, random, initial))
+        found.append(LayerDirections(path, rec.layer.width, compared, count, drawn, initial))
     return tuple(found)
 
 
