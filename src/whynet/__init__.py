@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from whynet.examination.comparison import compare as compare
     from whynet.examination.examine import examine as examine
     from whynet.examination.verification import verify as verify
-    from whynet.models.resizing import load_resized as load_resized
+    from whynet.models.free_widths import load_resized as load_resized
     from whynet.models.retraining import Trainer as Trainer
     from whynet.models.subject import Subject as Subject
     from whynet.models.trajectory import Trajectory as Trajectory
@@ -47,7 +47,7 @@ _HOMES = {
     "claim": "whynet.atlas.run",
     "measure": "whynet.concepts.measuring",
     "condense": "whynet.concepts.condensation.reduction",
-    "load_resized": "whynet.models.resizing",
+    "load_resized": "whynet.models.free_widths",
     "verify": "whynet.examination.verification",
     "Estimate": "whynet.core.estimate",
     "Measurement": "whynet.core.measurement",

@@ -65,8 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         metavar="FILE",
         default="small.safetensors",
-        help="weights of the smaller network; its certificate (.json) and page (.html) stand "
-        "beside them (default: small.safetensors)",
+        help="weights of the smaller network; its certificate (.json), page (.html) and, "
+        "where its code fixes widths, exported program (.pt2) stand beside them "
+        "(default: small.safetensors)",
     )
     add_output_options(parser)
 
@@ -78,7 +79,13 @@ def run(arguments: argparse.Namespace) -> int:
     from whynet.cli.progress import bars
     from whynet.cli.request import named_as_options, request_from
     from whynet.concepts.condensation.certificate import Balls
-    from whynet.examination.condensing import check_files, condense_request, number, save
+    from whynet.examination.condensing import (
+        built_by,
+        check_files,
+        condense_request,
+        number,
+        save,
+    )
 
     tolerance = number(arguments.tolerance, "--tolerance")
     radius = None if arguments.radius is None else number(arguments.radius, "--radius")
@@ -115,13 +122,11 @@ def run(arguments: argparse.Namespace) -> int:
     if not (arguments.quiet or arguments.json):
         from whynet.cli.output import print_line
 
-        if done.arguments:
-            words = ", ".join(f"{name}={value!r}" for name, value in done.arguments.items())
-            print_line(f"arguments that build it: {words}")
-        else:
-            print_line("it is built by: whynet.load_resized(the large network, its state dict)")
-        for path in (files.weights, files.certificate, files.page):
-            print_line(f"wrote {path}")
+        for line in built_by(done):
+            print_line(line)
+        for path in (files.weights, files.program, files.certificate, files.page):
+            if path != files.program or (found.traced and path.is_file()):
+                print_line(f"wrote {path}")
     return main.DONE
 
 

@@ -76,12 +76,7 @@ def render_condensation(done: Done, files: Files) -> str:
                 f"exactly ({move.name})."
                 for move in found.moves
             ],
-            using=marked(
-                "`small = whynet.load_resized(model, "
-                f"safetensors.torch.load_file('{visible(files.weights.name, 80)}'))`, with the "
-                "large network as `model`, returns an ordinary module of the same classes."
-                + _called(done)
-            ),
+            using=marked(_using(done, files)),
             verify=_verify_command(done, files),
         )
     )
@@ -92,13 +87,26 @@ def _verify_command(done: Done, files: Files) -> str:
     return shlex.join(words)
 
 
-def _called(done: Done) -> str:
-    """Say with which arguments the user's factory builds it."""
-    if not done.arguments:
-        return ""
-    name = done.request.target.rpartition(":")[2]
-    words = ", ".join(f"{key}={value!r}" for key, value in done.arguments.items())
-    return f" So does `{visible(name, 80)}({visible(words, 200)})` with that state dict."
+def _using(done: Done, files: Files) -> str:
+    """Say how the smaller network is loaded."""
+    weights = f"safetensors.torch.load_file('{visible(files.weights.name, 80)}')"
+    if done.condensed.traced:
+        said = (
+            f"Its own code fixes widths: `small = whynet.load_resized(model, {weights}, inputs)`, "
+            "with the large network as `model` and a batch of `inputs`, returns a trace of it "
+            "(`torch.fx.GraphModule`) in which they are sizes of its parameters."
+        )
+        if files.program.is_file():
+            name = visible(files.program.name, 80)
+            said += f" `torch.export.load('{name}').module()` needs none of its code."
+    else:
+        said = (
+            f"`small = whynet.load_resized(model, {weights})`, with the large network as `model`, "
+            "returns an ordinary module of the same classes."
+        )
+    if done.builder is not None:
+        said += f" So does `{visible(done.builder.call(), 200)}` with that state dict."
+    return said
 
 
 def _lead(done: Done) -> str:

@@ -6,11 +6,12 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+import torch
 from torch import nn
 
 from whynet.concepts.condensation.certificate import (
@@ -21,32 +22,25 @@ from whynet.concepts.condensation.certificate import (
 )
 from whynet.concepts.condensation.finetuning import Finetuned, finetune
 from whynet.concepts.condensation.reduction import Condensed, condense
-from whynet.core.errors import InputError, StoreError
-from whynet.core.recomputed import Recomputed
+from whynet.concepts.condensation.workplace import called, example_of
+from whynet.core.errors import InputError
 from whynet.examination.condensation_directions import Checkpoint, directions_at
 from whynet.examination.folder import file_hash, save_weights
-from whynet.examination.manifest import Request, check_values, check_version, option
-from whynet.examination.source import Announce, Loaded, TrainingProgress, load_subject
-from whynet.models.factory_arguments import changed_arguments
+from whynet.examination.manifest import Request
+from whynet.examination.source import Announce, TrainingProgress, load_subject
+from whynet.models.factory_arguments import Builder, builder_of
+from whynet.models.free_widths import exported
 from whynet.models.load.reference import is_code
-from whynet.models.load.safetensors_file import read_safetensors
 from whynet.models.load.user_code import fetch
-from whynet.models.resizing import load_resized
 
 SCHEMA_VERSION: Final = "1.0"
 KIND: Final = "whynet condensation certificate"
 SUFFIX: Final = ".certificate.json"
 
-MOST_BYTES: Final = 2**26
-"""Of a certificate: it may come from anyone."""
-
-_SLACK: Final = 1e-4
-"""Relative difference of a recomputed number that counts as round-off."""
-
 
 @dataclass(frozen=True)
 class Files:
-    """Where the three files of a smaller network stand."""
+    """Where the files of a smaller network stand."""
 
     weights: Path
 
@@ -60,6 +54,11 @@ class Files:
         """The page, beside the weights."""
         return self.weights.with_suffix(".html")
 
+    @property
+    def program(self) -> Path:
+        """The network as an exported program, beside the weights."""
+        return self.weights.with_suffix(".pt2")
+
 
 @dataclass(frozen=True, eq=False)
 class Done:
@@ -71,8 +70,7 @@ class Done:
         content: the certificate's numbers; empty where nothing is to be handed over.
         settings: what they rest on beside the networks: norm, radius, points, seed.
         directions: of every layer of the large network, whether it is condensed.
-        arguments: with which the user's factory builds the smaller network; None where that is
-            not known.
+        builder: the user's call that builds the smaller network; None where none is known.
         finetuned: what training on added, where it was asked for.
         checkpoints: directions of the large network's layers along its training.
 
@@ -83,7 +81,7 @@ class Done:
     content: Content
     settings: Content
     directions: list[Content]
-    arguments: dict[str, Any] | None = None
+    builder: Builder | None = None
     finetuned: Finetuned | None = None
     checkpoints: tuple[Checkpoint, ...] = ()
 
@@ -165,22 +163,47 @@ def condense_request(
             )
         directions = content.get("directions") or directions_of(loaded.subject, request.seed)
     settings: Content = {**dataclasses.asdict(chosen), "seed": request.seed}
-    arguments = _arguments(request, found) if content else None
+    builder = _builder(request, found) if content else None
     return Done(
-        found, loaded.request, content, settings, directions, arguments, finetuned, tuple(course)
+        found, loaded.request, content, settings, directions, builder, finetuned, tuple(course)
     )
 
 
-def _arguments(request: Request, found: Condensed) -> dict[str, Any] | None:
-    """Find with which arguments the factory on the command line builds the smaller network."""
+def _builder(request: Request, found: Condensed) -> Builder | None:
+    """Find the call, of the factory on the command line or its class, that builds the network."""
     if not is_code(request.target):
         return None
     # That this code runs was said when the network was loaded.
     factory = fetch(request.target, "TARGET", lambda message: None).value
-    if not callable(factory) or isinstance(factory, nn.Module):
-        return None
-    large = found.subject.module.state_dict()
-    return changed_arguments(factory, large, found.module.state_dict())
+    subject = found.subject
+    inputs = example_of(subject)
+    with torch.no_grad():
+        wanted = called(found.module, inputs, subject.output)
+
+    def same(built: nn.Module) -> bool:
+        made = called(built.to(subject.device, subject.dtype), inputs, subject.output)
+        return bool(torch.allclose(made, wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max())))
+
+    usable = callable(factory) and not isinstance(factory, nn.Module)
+    with torch.no_grad():
+        state = found.module.state_dict()
+        return builder_of(factory if usable else None, subject.module, state, same)
+
+
+def built_by(done: Done) -> list[str]:
+    """Say in lines how the smaller network is built."""
+    said = []
+    if done.builder is not None:
+        words = ", ".join(f"{name}={value!r}" for name, value in done.builder.arguments.items())
+        said.append(f"arguments that build it: {words}: {done.builder.call()}")
+    if done.condensed.traced:
+        said.append(
+            "its own code fixes widths: whynet.load_resized(the large network, its state dict, a "
+            "batch of inputs) returns a trace that runs with others"
+        )
+    elif done.builder is None:
+        said.append("it is built by: whynet.load_resized(the large network, its state dict)")
+    return said
 
 
 def summary_of(found: Condensed) -> Content:
@@ -190,6 +213,7 @@ def summary_of(found: Condensed) -> Content:
         "reason": found.reason,
         "tolerance": found.tolerance,
         "moves": [dataclasses.asdict(move) for move in found.moves],
+        "traced": found.traced,
         "layers": [dataclasses.asdict(layer) for layer in found.layers],
         "chosen": dataclasses.asdict(found.chosen),
         "curve": [dataclasses.asdict(point) for point in found.curve],
@@ -214,8 +238,10 @@ def save(done: Done, files: Files) -> None:
         "schema_version": SCHEMA_VERSION,
         "request": _request_as_json(done.request),
         "weights": {"file": files.weights.name, "sha256": file_hash(files.weights)},
+        "program": _save_program(done.condensed, files) if done.condensed.traced else None,
         "settings": done.settings,
-        "arguments": done.arguments,
+        "arguments": None if done.builder is None else done.builder.arguments,
+        "builder": None if done.builder is None else done.builder.call(),
         "kept": {path: list(units) for path, units in done.condensed.kept.items()},
         "reduction": summary_of(done.condensed),
         # What was trained cannot be recomputed from the two networks; all else can.
@@ -225,6 +251,22 @@ def save(done: Done, files: Files) -> None:
     }
     _replace(files.certificate, json.dumps(record, indent=1, allow_nan=False) + "\n")
     _replace(files.page, render_condensation(done, files))
+
+
+def _save_program(found: Condensed, files: Files) -> Content | None:
+    """Write a trace as a program that loads without the user's code; None where it has no export.
+
+    It is a file of `torch.export`, which holds no class of anyone; loading one unpickles all the
+    same, so that whynet does it only where a person names the file.
+    """
+    try:
+        program = exported(found.module, example_of(found.subject))
+    except Exception:  # noqa: BLE001 - what an export refuses it refuses in many ways
+        return None
+    fresh = files.program.with_name(f".{files.program.stem}.tmp.pt2")
+    torch.export.save(program, fresh)
+    fresh.replace(files.program)
+    return {"file": files.program.name, "sha256": file_hash(files.program)}
 
 
 def _replace(path: Path, text: str) -> None:
@@ -237,142 +279,3 @@ def _request_as_json(request: Request) -> Content:
     plain = dataclasses.asdict(request)
     default = dataclasses.asdict(Request())
     return {name: value for name, value in plain.items() if value != default[name]}
-
-
-def is_certificate(path: Path) -> bool:
-    """Whether a path names a certificate."""
-    return path.name.endswith(SUFFIX) and path.is_file()
-
-
-def read_certificate(path: Path) -> Content:
-    """Read a certificate, which may come from anyone.
-
-    Raises:
-        StoreError: it is no certificate, is damaged, or of a newer version.
-
-    """
-    wanted = "a certificate as `whynet condense` writes it"
-    try:
-        with path.open("rb") as stream:
-            raw = stream.read(MOST_BYTES + 1)
-        content = json.loads(raw.decode("utf-8")) if len(raw) <= MOST_BYTES else None
-    except (ValueError, RecursionError):
-        content = None
-    if not isinstance(content, dict) or content.get("kind") != KIND:
-        raise StoreError("PATH", f"{path.name!r}, which is no certificate", wanted)
-    check_version(content.get("schema_version"), path.name, "PATH")
-    parts = {"request": dict, "weights": dict, "settings": dict, "kept": dict, "certificate": dict}
-    for name, kind in parts.items():
-        if not isinstance(content.get(name), kind):
-            raise StoreError("PATH", f"{path.name!r} without {name}", wanted)
-    return content
-
-
-def verify_certificate(
-    path: Path,
-    given: Mapping[str, str | None],
-    announce: Announce,
-) -> tuple[Recomputed, ...]:
-    """Recompute every number of a certificate from the two networks alone.
-
-    Args:
-        path: the certificate; the weights of the smaller network stand beside it.
-        given: target, data and loss where they are code or lie elsewhere now.
-        announce: told before code of the user runs.
-
-    Returns:
-        One entry for each part; the times are the machine's and are not compared.
-
-    Raises:
-        InputError: code that must be named was not.
-        StoreError: the certificate or the weights are damaged.
-
-    """
-    content = read_certificate(path)
-    request = _request_of(content["request"], given)
-    name, digest = content["weights"].get("file"), content["weights"].get("sha256")
-    weights = path.parent / str(name)
-    if not isinstance(name, str) or weights.parent != path.parent or not weights.is_file():
-        raise StoreError("PATH", f"no weights {str(name)[:80]!r} beside it", "its weights")
-    if file_hash(weights) != digest:
-        raise StoreError("PATH", f"weights {name!r} that were changed", "the weights as written")
-    loaded = load_subject(request, announce=announce)
-    with loaded.computing():
-        again = _again(loaded, weights, content)
-    recorded = content["certificate"]
-    parts = [part for part in dict.fromkeys((*again, *recorded)) if part != "time"]
-    return tuple(_compared(part, again.get(part), recorded.get(part)) for part in parts)
-
-
-def _again(loaded: Loaded, weights: Path, content: Content) -> Content:
-    settings, kept = content["settings"], content["kept"]
-    if not all(isinstance(k, list) and all(type(u) is int for u in k) for k in kept.values()):
-        raise StoreError("PATH", "places that are no whole numbers", "the certificate as written")
-    try:
-        balls = Balls(**{key: settings[key] for key in ("norm", "radius", "points")})
-        seed = int(settings["seed"])
-        checked = replace(balls, radius=None if balls.radius is None else float(balls.radius))
-        module = load_resized(loaded.subject.module, read_safetensors(weights, "PATH"))
-        return certify(loaded.subject, module, kept, balls=checked.checked(), seed=seed)
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise StoreError("PATH", error.found, error.wanted) from error
-        raise StoreError("PATH", "settings that are none", "the certificate as written") from error
-
-
-def _request_of(recorded: Mapping[str, Any], given: Mapping[str, str | None]) -> Request:
-    """Rebuild the request of a certificate; code comes from the caller alone."""
-    fields = {entry.name: entry for entry in dataclasses.fields(Request)}
-    values: dict[str, Any] = {}
-    for name, value in recorded.items():
-        plain = value is None or isinstance(value, str) or type(value) is int
-        if name == "sha256" and isinstance(value, dict):
-            plain = all(isinstance(text, str) for text in value.values())
-        if name not in fields or not plain:
-            raise StoreError("PATH", f"a request with {name[:40]!r}", "the certificate as written")
-        values[name] = value
-    for role in ("target", "train", "test", "loss", "train_with"):
-        old, new = values.get(role), given.get(role)
-        if new is not None:
-            values[role] = new
-        elif isinstance(old, str) and is_code(old):
-            raise InputError(
-                option(role),
-                f"nothing, though the recorded one is code ({old})",
-                f"{option(role)} on the command line: code never runs because a file names it",
-            )
-    request = Request(**values)
-    check_values(request)
-    return request
-
-
-def _compared(name: str, again: Any, recorded: Any) -> Recomputed:
-    moved, largest, count = [], 0.0, 0
-    for path, new, old in _pairs(name, again, recorded):
-        count += 1
-        gap = _gap(new, old)
-        if gap > _SLACK:
-            moved.append(path)
-        largest = max(largest, gap if math.isfinite(gap) else 0.0)
-    return Recomputed(name, count, tuple(moved), largest)
-
-
-def _pairs(path: str, new: Any, old: Any) -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(new, dict) and isinstance(old, dict):
-        for key in dict.fromkeys((*new, *old)):
-            yield from _pairs(f"{path}.{key}", new.get(key), old.get(key))
-    elif isinstance(new, list) and isinstance(old, list) and len(new) == len(old):
-        for place, (one, two) in enumerate(zip(new, old, strict=True)):
-            yield from _pairs(f"{path}[{place}]", one, two)
-    else:
-        yield path, new, old
-
-
-def _gap(new: Any, old: Any) -> float:
-    """Return the relative difference of two numbers; below round-off all are the same."""
-    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (new, old))
-    if not numbers:
-        return 0.0 if type(new) is type(old) and new == old else math.inf
-    if not (math.isfinite(new) and math.isfinite(old)):
-        return math.inf
-    return float(abs(new - old) / max(abs(new), abs(old), 1e-4))

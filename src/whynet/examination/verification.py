@@ -20,11 +20,11 @@ from whynet.core.measurement import Measurement
 from whynet.core.outcome import Failed, NotApplicable
 from whynet.core.plain_text import printable
 from whynet.core.recomputed import ROUND_OFF, Recomputed
+from whynet.examination.certificate_check import is_certificate, verify_certificate
 from whynet.examination.comparison import compare as compare_networks
 from whynet.examination.comparison_folder import HASHED as HASHED_OF_COMPARISON
 from whynet.examination.comparison_folder import MANIFEST as COMPARISON_MANIFEST
 from whynet.examination.comparison_folder import OTHER_WEIGHTS, load_pair
-from whynet.examination.condensing import is_certificate, verify_certificate
 from whynet.examination.folder import (
     HASHED,
     INITIAL_WEIGHTS,

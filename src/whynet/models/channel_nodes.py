@@ -280,6 +280,15 @@ class Group:
         return replace(self, refusal=self.refusal or reason)
 
     @property
+    def least(self) -> int:
+        """How many units stay at least.
+
+        A depthwise convolution of one channel could no longer be told from any other.
+        """
+        reads = (layer.source.node for layer in self.readers if layer.source is not None)
+        return 2 if any(isinstance(node, Filtered) for read in reads for node in walk(read)) else 1
+
+    @property
     def whole(self) -> bool:
         """Whether its units are the outputs of one layer, all of them and in their order."""
         if len(self.producers) != 1:

@@ -51,6 +51,10 @@ class Gathered:
         self.producers.append((layer, channels))
         return channels
 
+    def numbers(self) -> Tensor:
+        """Return `[channels]`, which of the groups each belongs to."""
+        return torch.as_tensor(_Units(self).group_of[:-1])
+
     def groups(self, uses: Mapping[str, int]) -> tuple[Group, ...]:
         """Return the groups, in the order in which their channels are made.
 
@@ -90,6 +94,7 @@ class _Units:
 
     Attributes:
         widths: units of each group.
+        group_of: `[channels + 1]`, the group of each; the last entry is that of no channel, -1.
 
     """
 
@@ -115,8 +120,7 @@ class _Units:
         starts = np.r_[0, np.cumsum(self.widths)[:-1]]
         place = np.empty(len(group), dtype=int)
         place[order] = np.arange(len(group)) - starts[group[order]]
-        # The last entry is that of no channel.
-        self._group = np.append(group[unit], NONE)
+        self.group_of = np.append(group[unit], NONE)
         self._place = np.append(place[unit], NONE)
 
     @staticmethod
@@ -139,7 +143,7 @@ class _Units:
     def split(self, channels: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Yield each group that has some of these channels, and the unit of each, -1 for others."""
         numbers = channels.numpy()
-        group, place = self._group[numbers], self._place[numbers]
+        group, place = self.group_of[numbers], self._place[numbers]
         for one in np.unique(group[group != NONE]):
             yield int(one), torch.as_tensor(np.where(group == one, place, NONE))
 

@@ -228,8 +228,8 @@ class Evaluation:
             torch.where(nothing[:, None], 0.0, signature),
             constant,
             torch.where(nothing, 0.0, inner.value * rows.sum(1)),
-            torch.where(nothing, 0.0, ends[0].nan_to_num(nan=-torch.inf)),
-            torch.where(nothing, 0.0, ends[1].nan_to_num(nan=torch.inf)),
+            torch.where(nothing, 0.0, _known(ends[0], -torch.inf)),
+            torch.where(nothing, 0.0, _known(ends[1], torch.inf)),
         )
         return _rescaled(_with_constants(convolved), torch.ones_like(length), shift)
 
@@ -265,7 +265,7 @@ class Evaluation:
     def _activated_range(self, node: Activated, inner: Channels) -> tuple[Tensor, Tensor]:
         if node.name in MONOTONE:
             ends = _apply(node, inner.low, self._state), _apply(node, inner.high, self._state)
-            return ends[0].nan_to_num(nan=-torch.inf), ends[1].nan_to_num(nan=torch.inf)
+            return _known(ends[0], -torch.inf), _known(ends[1], torch.inf)
         return torch.full_like(inner.low, -torch.inf), torch.full_like(inner.low, torch.inf)
 
     def _pooled(self, node: Pooled) -> Channels:
@@ -327,6 +327,11 @@ def _apply(node: Activated, values: Tensor, state: State) -> Tensor:
     return result
 
 
+def _known(bound: Tensor, otherwise: float) -> Tensor:
+    """Return a bound, infinite where arithmetic with infinities gives none."""
+    return torch.where(bound.isnan(), otherwise, bound)
+
+
 def _log(size: Tensor) -> Tensor:
     """Return sizes as a feature whose differences are relative ones, `[width, 1]`."""
     return size.clamp_min(1e-300).log()[:, None]
@@ -363,8 +368,8 @@ def _sum(parts: list[Channels]) -> Channels:
     factor = size * sign
     constant = torch.stack([part.constant for part in parts]).all(0)
     value = torch.stack([part.value for part in parts]).sum(0)
-    low = torch.stack([part.low for part in parts]).sum(0).nan_to_num(nan=-torch.inf)
-    high = torch.stack([part.high for part in parts]).sum(0).nan_to_num(nan=torch.inf)
+    low = _known(torch.stack([part.low for part in parts]).sum(0), -torch.inf)
+    high = _known(torch.stack([part.high for part in parts]).sum(0), torch.inf)
     return Channels(factor, signature, constant, value, low, high)
 
 

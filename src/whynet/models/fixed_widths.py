@@ -33,7 +33,7 @@ def fixed_widths(module: nn.Module, run: Run) -> frozenset[str]:
         run: calls a network on a small batch and returns its output.
 
     Cost: for each group that may lose units eight forward passes, and copies of the parameters that
-    have them. The first, the last, half of the units and all but one are taken away: a slice
+    have them. The first, the last, half of the units and all but a few are taken away: a slice
     `x[:, :8]` runs with fewer channels too, and reads others.
 
     """
@@ -41,10 +41,12 @@ def fixed_widths(module: nn.Module, run: Run) -> frozenset[str]:
         groups = channel_groups(module, lambda: run(module))
         found = set()
         for index, group in enumerate(groups):
-            if group.refusal is None and group.width > 1:
+            if group.refusal is None and group.width > group.least:
                 unit = torch.arange(group.width)
                 middle, last = group.width // 2, group.width - 1
-                trials = (unit != 0, unit != last, unit % 2 == 0, unit == middle)
+                trials = [unit != 0, unit != last]
+                if last > group.least:
+                    trials += [unit % 2 == 0, (unit == middle) | (unit < group.least - 1)]
                 if not all(_works_with(module, groups, index, stays, run) for stays in trials):
                     found.add(group.path)
     return frozenset(found)

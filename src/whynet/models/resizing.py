@@ -128,7 +128,7 @@ def columns_of(layer: Layer) -> Tensor:
     return places.reshape(int(units.max()) + 1, -1)
 
 
-def load_resized(module: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
+def resized(module: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
     """Return a copy of a network with the tensors of a state dict, whatever their widths.
 
     Args:

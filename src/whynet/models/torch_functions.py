@@ -76,6 +76,7 @@ SHAPES: Final = functions_named(
     "view",
     "flatten",
     "unflatten",
+    "expand",
     "permute",
     "transpose",
     "movedim",

@@ -260,3 +260,19 @@ def test_what_keeps_channels_in_groups_is_named() -> None:
         ("first", "`second` convolves several of them at a time, in groups of one width"),
         ("second", "their convolution has groups that must stay of one width"),
     ]
+
+
+def test_two_channels_of_a_depthwise_convolution_stay() -> None:
+    """All four are one; of one channel it would be an ordinary convolution."""
+    module = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3, groups=4), nn.ReLU(), nn.Conv2d(4, 2, 1)
+    ).double()
+    with torch.no_grad():
+        for layer in (module[0], module[2]):
+            for tensor in (layer.weight, layer.bias):
+                tensor[:] = tensor[:1].abs()
+    inputs = torch.randn(3, 1, 6, 6, dtype=torch.float64)
+    small, moves, groups = reduced(module, inputs)
+    assert (groups[0].width, small[2].groups) == (2, 2)
+    assert [move.name for move in moves] == ["proportional"]
+    assert apart(module, small, around(inputs)) < 1e-12

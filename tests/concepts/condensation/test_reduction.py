@@ -10,6 +10,7 @@ from tests.concepts.condensation.planting import network, widened
 from torch import Tensor, nn
 
 from whynet import InputError, Subject, condense, load_resized
+from whynet.concepts.condensation.certificate import certify
 from whynet.concepts.condensation.reduction import Condensed
 from whynet.training.builtin import load_builtin
 
@@ -138,27 +139,41 @@ def test_larger_widths_than_the_network_s_are_refused() -> None:
 
 
 class Written(nn.Module):
-    """A network whose forward has a number of channels written in."""
+    """A network whose forward has a number of channels written in, and perhaps a branch."""
 
-    def __init__(self) -> None:
+    def __init__(self, branch: bool) -> None:
         super().__init__()
         self.first, self.second, self.third = nn.Linear(3, 8), nn.Linear(8, 6), nn.Linear(6, 2)
+        self.branch = branch
 
     def forward(self, inputs: Tensor) -> Tensor:
         hidden = torch.relu(self.first(inputs)).view(-1, 8)
+        if self.branch and len(hidden.shape) != 2 + 0 * int(hidden.shape[0]):
+            return hidden
         return self.third(torch.relu(self.second(hidden)))  # type: ignore[no-any-return]
 
 
-def test_channels_whose_number_the_code_fixes_stay_and_the_others_go() -> None:
+@pytest.mark.parametrize("branch", [False, True])
+def test_channels_whose_number_the_code_fixes_go_in_a_trace_or_stay(branch: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(60, 3, generator=generator, dtype=torch.float64)
-    module = Written().double()
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        module = Written(branch).double()
     with torch.no_grad():
         for layer in (module.first, module.second):
             half = len(layer.weight) // 2
             layer.weight[half:], layer.bias[half:] = layer.weight[:half], layer.bias[:half]
     found = condense(subject_of(module, inputs, torch.float64), exact_only=True)
-    assert [layer.after for layer in found.layers] == [8, 3, 2]
-    assert found.layers[0].reason == "the network's own code fixes their number"
+    assert [layer.after for layer in found.layers] == [8 if branch else 4, 3, 2]
+    assert found.traced is not branch
+    reason = "the network's own code fixes their number, and its trace fails (RuntimeError)"
+    assert found.layers[0].reason == (reason if branch else None)
     with torch.no_grad():
         assert torch.allclose(found.module(inputs), module(inputs), rtol=1e-12, atol=1e-14)
+    state = found.module.state_dict()
+    assert state.keys() == module.state_dict().keys()
+    again = load_resized(module, state, inputs)
+    assert torch.allclose(again(inputs), module(inputs), rtol=1e-12, atol=1e-14)
+    exact = certify(subject_of(module, inputs, torch.float64), found.module, found.kept)
+    assert exact["exact"]["holds"] and exact["size"]["after"]["parameters"] < 104

@@ -322,4 +322,8 @@ def relative_error(
 
 def kept_at(prepared: Prepared, level: float) -> dict[int, np.ndarray]:
     """Return the units every group keeps where each may cost a mean square error of `level`."""
-    return {i: elimination.kept_below(level) for i, elimination in prepared.eliminations.items()}
+    found = {}
+    for index, elimination in prepared.eliminations.items():
+        kept, group = elimination.kept_below(level), prepared.groups[index]
+        found[index] = kept if len(kept) >= group.least else elimination.kept(group.least)
+    return found

@@ -18,12 +18,13 @@ from whynet.concepts.condensation.difference import attacked, difference_bounds
 from whynet.concepts.condensation.exact_difference import ExactMaximum, exact_maximum
 from whynet.concepts.condensation.layer_directions import layer_directions, sentence
 from whynet.concepts.condensation.reduction import condense
+from whynet.concepts.condensation.workplace import example_of
 from whynet.core.errors import InputError
 from whynet.core.outcome import NotApplicable
 from whynet.models.difference_bounds import Norm
 from whynet.models.features import bounded
+from whynet.models.free_widths import load_resized
 from whynet.models.preservation import preserved
-from whynet.models.resizing import load_resized
 from whynet.models.scores import correct, has_one_label
 from whynet.models.subject import Split, Subject
 from whynet.numerics import intervals
@@ -105,7 +106,8 @@ def certify(
     affordable; eight times that on a quarter of them for the radii of labels.
     """
     chosen = (balls or Balls()).checked()
-    smaller = subject.alone(load_resized(subject.module, module.state_dict()))
+    small = load_resized(subject.module, module.state_dict(), example_of(subject))
+    smaller = subject.alone(small)
     with preserved():
         content: Content = {
             "size": _sizes(subject, smaller),

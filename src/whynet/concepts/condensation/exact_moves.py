@@ -17,6 +17,7 @@ from whynet.concepts.condensation.workplace import (
     outgoing_of,
     remove,
     set_outgoing,
+    spared,
     values_of,
 )
 from whynet.models.channel_flow import reads_of
@@ -46,8 +47,7 @@ def fold_constants(place: Workplace, group: Group) -> int:
         read = values[reader.source.node]
         free = reader.bias is not None and not reader.padded
         foldable &= read.constant & ((read.value == 0) | free)
-    if bool(foldable.all()):  # one unit stays, and with it its share
-        foldable[0] = False
+    foldable = spared(group, foldable)  # a unit that stays keeps its share
     for reader in group.readers:
         assert reader.source is not None
         read = values[reader.source.node]
@@ -67,7 +67,7 @@ def merge_proportional(place: Workplace, group: Group) -> int:
     nothing = torch.stack([values[node].factor == 0 for node in reads], 1).to(signature)
     rows = torch.cat([signature, nothing], 1).cpu().numpy()
     leaders = _strongest(equal_rows(rows, place.round_off), values[reads[0]].factor)
-    gone = torch.as_tensor(leaders != np.arange(group.width))
+    gone = spared(group, torch.as_tensor(leaders != np.arange(group.width)))
     if not bool(gone.any()):
         return 0
     joined, into = torch.nonzero(gone).reshape(-1), torch.as_tensor(leaders)[gone]

@@ -44,7 +44,7 @@ def reduce_exactly(
         for name in order:
             for index in range(len(groups)):
                 group = groups[index]
-                if group.refusal is None and group.width > 1:
+                if group.refusal is None and group.width > group.least:
                     removed = MOVES[name](place, group)
                     if removed:
                         done.append(Move(name, group.path, removed))

@@ -21,11 +21,12 @@ from whynet.concepts.condensation.approximate import (
 )
 from whynet.concepts.condensation.exact_reduction import reduce_exactly
 from whynet.concepts.condensation.homogeneous_units import homogeneous_units
-from whynet.concepts.condensation.workplace import ROUND_OFF, Move, Workplace, called
+from whynet.concepts.condensation.workplace import ROUND_OFF, Move, Workplace, called, example_of
 from whynet.core.errors import InputError
 from whynet.models.channel_nodes import Group
 from whynet.models.features import bounded
-from whynet.models.fixed_widths import fixed_widths
+from whynet.models.fixed_widths import REASON as FIXED
+from whynet.models.free_widths import FreeWidths, free_widths
 from whynet.models.preservation import preserved
 from whynet.models.subject import Subject
 
@@ -92,6 +93,8 @@ class Condensed:
         subject: the network as it came, with its data.
         module: the smaller network: same architecture, smaller widths, same precision; a copy of
             the network where it does not reduce.
+        traced: whether it is a trace (`torch.fx.GraphModule`) of the network with the same
+            parameters, since the network's own code fixes widths; see `load_resized`.
         moves: exact moves that were made.
         layers: what happened to every group of channels.
         curve: size against error, without training, from large to small; the first point is what
@@ -106,6 +109,7 @@ class Condensed:
 
     subject: Subject
     module: nn.Module
+    traced: bool
     moves: tuple[Move, ...]
     layers: tuple[LayerChange, ...]
     curve: tuple[Point, ...]
@@ -156,11 +160,11 @@ def condense(
     _check(tolerance, units)
     say = progress or (lambda words: None)
     with preserved(), torch.no_grad():
-        place, task = _opened(subject)
+        place, task, freed = _opened(subject)
         before = place.groups()
         say("exact moves")
         moves, groups = reduce_exactly(place)
-        names = {group.path: group for group in groups}
+        exactly = {group.path: group.width for group in groups}
         prepared: Prepared | None = None
         if not exact_only and any(group.refusal is None for group in groups):
             say("ordering units")
@@ -172,16 +176,17 @@ def condense(
             LayerChange(
                 group.path,
                 group.width,
-                names[group.path].width,
+                exactly[group.path],
                 final[group.path],
-                group.refusal or search.left(group.path),
+                _left(group, freed) or search.left(group.path),
             )
             for group in before
         )
         reason = _reason(layers, search, tolerance) if not _any(layers) else ""
         small = _in_kind(module, subject) if not reason else copy.deepcopy(subject.module)
         kept = _kept_places(before, place, search, chosen) if not reason else {}
-    return Condensed(subject, small, moves, layers, search.curve(), chosen, tolerance, reason, kept)
+    kind, curve = freed.traced and not reason, search.curve()
+    return Condensed(subject, small, kind, moves, layers, curve, chosen, tolerance, reason, kept)
 
 
 def _check(tolerance: float, units: int | None) -> None:
@@ -191,8 +196,15 @@ def _check(tolerance: float, units: int | None) -> None:
         raise InputError("units", repr(units), "a whole number of at least 1")
 
 
-def _opened(subject: Subject) -> tuple[Workplace, Task]:
-    """Copy the network to float64 and bind its training data."""
+def _left(group: Group, freed: FreeWidths) -> str | None:
+    """Say why a group was left alone by all moves."""
+    if group.refusal == FIXED and freed.reason:
+        return f"{FIXED}, and {freed.reason}"
+    return group.refusal
+
+
+def _opened(subject: Subject) -> tuple[Workplace, Task, FreeWidths]:
+    """Copy the network to float64, free its widths, and bind its training data."""
     wide = subject.in_precision(torch.float64)
     module = copy.deepcopy(wide.module).eval()
     data = bounded(wide.examples("train"), MOST_EXAMPLES, "condense")
@@ -204,15 +216,16 @@ def _opened(subject: Subject) -> tuple[Workplace, Task]:
     def run(network: nn.Module, inputs: Any) -> Tensor:
         return called(network, inputs, subject.output)
 
-    example, _ = data.take(range(min(2, data.count)), device=wide.device, dtype=wide.dtype)
+    example = example_of(wide)
     kept_in = min(
         (p.dtype for p in subject.module.parameters() if p.dtype in ROUND_OFF),
         key=lambda dtype: -ROUND_OFF[dtype],
         default=torch.float32,
     )
-    fixed = fixed_widths(module, lambda network: run(network, example))
+    freed = free_widths(module, lambda network: run(network, example), example)
+    module, fixed = freed.module, freed.fixed
     place = Workplace(module, lambda: run(module, example), ROUND_OFF[kept_in], fixed)
-    return place, Task(module, batches, run, example, fixed)
+    return place, Task(module, batches, run, example, fixed), freed
 
 
 class _Search:

@@ -15,6 +15,7 @@ from whynet.models.channel_values import Channels, Evaluation
 from whynet.models.fixed_widths import without_fixed
 from whynet.models.network_checks import select_output
 from whynet.models.resizing import columns_of, cut, held_state, set_tensor
+from whynet.models.subject import Subject
 
 ROUND_OFF: Final = {torch.float64: 2.0**-44, torch.float32: 2.0**-18}
 """Relative difference of weights that counts as round-off, by the precision they are kept in."""
@@ -26,6 +27,13 @@ def called(network: nn.Module, inputs: Any, output: str | int | None) -> Tensor:
         return select_output(network(**inputs), output)
     given = inputs if isinstance(inputs, tuple) else (inputs,)
     return select_output(network(*given), output)
+
+
+def example_of(subject: Subject, rows: int = 2) -> Any:
+    """Return the first training inputs of a subject, or of its only data."""
+    data = subject.examples(subject.any_split if subject.train is None else "train")
+    taken = range(min(rows, data.count))
+    return data.take(taken, device=subject.device, dtype=subject.dtype)[0]
 
 
 @dataclass(frozen=True)
@@ -99,11 +107,17 @@ def values_of(place: Workplace, group: Group) -> dict[Node, Channels]:
     return {node: evaluation.channels(node) for node in reads_of(group)}
 
 
+def spared(group: Group, gone: Tensor) -> Tensor:
+    """Return which units go, so that as many stay as must."""
+    short = group.least - int((~gone).sum())
+    if short <= 0:
+        return gone
+    return gone.index_fill(0, torch.nonzero(gone).reshape(-1)[:short], value=False)
+
+
 def remove(place: Workplace, group: Group, gone: Tensor) -> int:
-    """Remove channels; returns how many went."""
-    if bool(gone.all()):  # much refuses a layer of no channels
-        gone = gone.clone()
-        gone[0] = False
+    """Remove units, but for those that must stay; returns how many went."""
+    gone = spared(group, gone)
     removed = int(gone.sum())
     if removed:
         cut(place.module, group, ~gone)
