@@ -381,7 +381,7 @@ class Subject:
         held = self.module if module is None else module
         return self._with(held, train=train or self.train, initial=None, trainer=None)
 
-    def started(self, initial: nn.Module | Mapping[str, Tensor]) -> Subject:
+    def started(self, initial: nn.Module) -> Subject:
         """Return this subject as if it had started at the weights of another network."""
         return self._with(self.module, initial=initial)
 

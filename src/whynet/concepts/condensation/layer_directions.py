@@ -68,15 +68,12 @@ class LayerDirections:
         return self.directions < CLEARLY_FEWER * min(references)
 
 
-def layer_directions(
-    subject: Subject, seed: int = 0, *, random: bool = True
-) -> tuple[LayerDirections, ...]:
+def layer_directions(subject: Subject, seed: int = 0) -> tuple[LayerDirections, ...]:
     """Count the directions of every hidden layer, on the training data.
 
     Args:
         subject: network and training data, in any precision; never changed.
         seed: of the random layers, and of the units compared where there are more than 512.
-        random: whether random layers are drawn, which costs most.
 
     Returns:
         One entry for each layer whose output reaches an activation, in the order of the network.
@@ -90,16 +87,26 @@ def layer_directions(
     found = []
     for path, (rec, amounts, count) in now.items():
         there = amounts > 0
-        drawn = _random(rec, amounts[there], seed) if random and rec.inputs is not None else None
+        random = None if rec.inputs is None else _random(rec, amounts[there], seed)
         initial = before[path][2] if path in before else None
         compared = int(there.sum())
-        found.append(LayerDirections(path, rec.layer.width, compared, count, drawn, initial))
+        found.append(LayerDirections(path, rec.layer.width, compared, count, random, initial))
     return tuple(found)
+
+
+def direction_counts(subject: Subject, seed: int = 0) -> dict[str, int]:
+    """Return layer to its number of directions alone, as in `LayerDirections`.
+
+    Cost: one pass over at most 10,000 examples, and a complete linkage a layer.
+    """
+    return {path: count for path, (_, _, count) in _counted(subject, seed).items()}
 
 
 def _counted(subject: Subject, seed: int) -> dict[str, tuple[Record, np.ndarray, int]]:
     """Return, for every layer with any activity, its record, contributions and directions."""
     layers = find_layers(subject)
+    if not layers:
+        return {}
     lengths = _outgoing_lengths(subject)
     found = {}
     for rec in record(subject, layers, "train", seed):

@@ -9,6 +9,7 @@ Simon and Bernstein 2023, arXiv:2310.17813).
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,8 +21,9 @@ import torch
 from scipy.sparse.linalg import svds
 from torch import Tensor, nn
 
-from whynet.concepts.condensation.layer_directions import layer_directions
+from whynet.concepts.condensation.layer_directions import direction_counts
 from whynet.concepts.condensation.workplace import called
+from whynet.models.batch_norm import batch_normalized, recalibrated_on
 from whynet.models.retrained_scores import Scores, scores_of
 from whynet.models.retraining import Diverged, Retrained, Trainer, Variation
 from whynet.models.starting_weights import drawn_parameters
@@ -149,23 +151,33 @@ def climb(subject: Subject, trainer: Trainer, variation: Variation, layers: Sequ
         done = trainer.run(variation, subject.examples("train"), device=subject.device)
     except Diverged:
         return Run(math.inf)
-    after = subject.alone(done.module, train=done.train).started(done.initial_state)
-    loss, before = _mean_loss(after, "train"), after.initial
+    after = subject.alone(done.module, train=done.train)
+    loss, before = _mean_loss(after, "train"), _before(subject, done)
     if not math.isfinite(loss):
         return Run(math.inf)
     scores = scores_of(after) if subject.test is not None else None
     if scores is not None and not np.isfinite(scores.loss).all():
         return Run(math.inf)
     across, whole = moved(done, layers)
-    counted = layer_directions(after, random=False)
+    counts = [{} if one is None else direction_counts(one) for one in (after, before)]
     return Run(
         loss,
         math.inf if before is None else _mean_loss(before, "train"),
         across,
         whole,
-        {one.path: (one.directions, one.initial) for one in counted if one.initial is not None},
+        {path: (counts[0][path], counts[1][path]) for path in counts[0] if path in counts[1]},
         scores,
     )
+
+
+def _before(subject: Subject, done: Retrained) -> Subject | None:
+    """Return the network before training; None where batch normalization cannot be recalibrated."""
+    module = copy.deepcopy(done.module)
+    module.load_state_dict(done.initial_state)
+    known = not batch_normalized(module) or recalibrated_on(
+        module, done.train, subject.batch_size, subject.device, subject.dtype
+    )
+    return subject.alone(module, train=done.train) if known else None
 
 
 def _mean_loss(subject: Subject, split: Split) -> float:
