@@ -121,7 +121,7 @@ def test_a_smaller_network_in_the_shapes_of_the_large_one_is_the_same_function(n
     for group in channel_groups(small, lambda: small(inputs[:2])):
         if group.refusal is None:
             stays = torch.arange(group.width) % 3 != 1
-            cut(small, group, stays)
+            cut(small, (group, stays))
             kept[group.path] = torch.nonzero(stays).reshape(-1).tolist()
     groups = channel_groups(large, lambda: large(inputs[:2]))
     twin = embedded(large, small, groups, kept)

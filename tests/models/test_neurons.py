@@ -253,3 +253,41 @@ def test_silenced_units_are_those_that_are_named() -> None:
         hidden = module[:3](inputs)
         torch.testing.assert_close(pair[0], module(inputs))
         torch.testing.assert_close(pair[1], hidden @ weights.T + module[3].bias)
+
+
+class GatedBlock(nn.Module):
+    """Gates and values of two layers, or of one that is taken apart."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.gate, self.up, self.both = nn.Linear(4, 5), nn.Linear(4, 5), nn.Linear(4, 10)
+        self.down, self.how = nn.Linear(5, 2), how
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        if self.how == "apart":
+            gates, values = self.gate(tokens), self.up(tokens)
+        elif self.how == "chunk":
+            gates, values = self.both(tokens).chunk(2, dim=-1)
+        else:
+            made = self.both(tokens)
+            values, gates = made[..., :5], made[..., 5:]
+        return self.down(values * functional.silu(gates))
+
+
+@pytest.mark.parametrize("how", ["apart", "chunk", "slices"])
+def test_units_of_a_gated_block_are_its_products(how: str) -> None:
+    torch.manual_seed(0)
+    module = GatedBlock(how)
+    tokens = torch.randn(3, 6, 4)
+    read: list[Tensor] = []
+    module.down.register_forward_hook(lambda layer, args, output: read.append(args[0]))
+    seen, _ = firings(module, tokens)
+    path = "up" if how == "apart" else "both"
+    assert [firing.path for firing in seen] == ["gate"] * (how == "apart") + [path]
+    assert (seen[-1].activation, seen[-1].inputs) == ("silu gate", None)
+    assert torch.equal(seen[-1].after, read[0]) and torch.equal(seen[-1].before, read[0])
+    with torch.no_grad(), following(module, lambda _: None, silenced={path: torch.tensor([1, 4])}):
+        module(tokens)
+    silent = read[0].clone()
+    silent[..., [1, 4]] = 0
+    assert torch.equal(read[-1], silent)

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -30,7 +31,15 @@ from whynet.models.channel_functions import (
     layer_of_call,
     pooling_of_call,
 )
-from whynet.models.channel_held import Held, aligned, joined, part_of, unfollowed, with_constant
+from whynet.models.channel_held import (
+    Held,
+    aligned,
+    joined,
+    part_of,
+    tensors_in,
+    unfollowed,
+    with_constant,
+)
 from whynet.models.channel_nodes import (
     Activated,
     Entries,
@@ -107,7 +116,7 @@ class Watching(TorchFunctionMode):
         kwargs = kwargs or {}
         held = {id(tensor): found for tensor, found in self._tensors(args, kwargs)}
         if func not in LOOKS:
-            for tensor in _flat((args, kwargs)):
+            for tensor in tensors_in((args, kwargs)):
                 if id(tensor) in self._names:
                     name = self._names[id(tensor)]
                     self._uses[name] = self._uses.get(name, 0) + 1
@@ -119,7 +128,7 @@ class Watching(TorchFunctionMode):
         return result
 
     def _tensors(self, args: Any, kwargs: Any) -> list[tuple[Tensor, Held]]:
-        return [(t, self._held[t]) for t in _flat((args, kwargs)) if t in self._held]
+        return [(t, self._held[t]) for t in tensors_in((args, kwargs)) if t in self._held]
 
     def _among(self, args: Any, kwargs: Any) -> list[Held]:
         return [held for _, held in self._tensors(args, kwargs)]
@@ -207,7 +216,7 @@ class Watching(TorchFunctionMode):
         name = getattr(func, "__name__", "an operation").strip("_")
         for other in held.values():
             self._refuse(other, made or f"{name} reads them, which is not followed")
-        for tensor in _flat((result,)):  # written in place by something that is not followed
+        for tensor in tensors_in((result,)):  # written in place by something that is not followed
             self._held.pop(tensor, None)
 
     def _join(self, func: Any, tensors: Any, rest: Any) -> Held | str | None:
@@ -229,6 +238,11 @@ class Watching(TorchFunctionMode):
             return replace(held, labels=func(held.labels, *args, **kwargs))
         if func in NORMS:
             return self._normalize(held, args, kwargs)
+        if func is functional.glu:
+            axis = kwargs.get("dim", args[0] if args else -1)
+            values, gates = (replace(held, labels=part) for part in held.labels.chunk(2, axis))
+            gates = self._activate_by(gates, "sigmoid", torch.sigmoid, None)
+            return self._both(Combination("multiply"), values, gates, result)
         if func in NEGATIONS:
             return replace(held, node=mapped(held.node, lambda node, _: Scaled(node, -1.0)))
         pooling = pooling_of_call(func, args, kwargs, source, held.labels, result)
@@ -253,7 +267,7 @@ class Watching(TorchFunctionMode):
             low = kwargs.get("min", args[0] if args else None)
             high = kwargs.get("max", args[1] if len(args) > 1 else None)
             name = "relu" if low == 0 and high is None and not isinstance(low, Tensor) else name
-        if any(t in self._held for t in _flat((args, kwargs))):
+        if any(t in self._held for t in tensors_in((args, kwargs))):
             return f"a bound of {name} depends on the input"
         if name == "prelu":
             weight = kwargs.get("weight", args[0] if args else None)
@@ -268,6 +282,12 @@ class Watching(TorchFunctionMode):
             result: Tensor = func(values.clone(), *args, **kwargs)
             return result
 
+        return self._activate_by(held, name, function, slope)
+
+    @staticmethod
+    def _activate_by(
+        held: Held, name: str, function: Callable[[Tensor], Tensor], slope: Entries | None
+    ) -> Held:
         def make(node: Node, places: slice) -> Node:
             return Activated(node, name, function, part_of(slope, places))
 
@@ -363,18 +383,6 @@ class Watching(TorchFunctionMode):
             return replace(one, node=Multiplied((one.node, two.node)))
         second = Scaled(two.node, -1.0) if how.name == "subtract" else two.node
         return replace(one, node=Summed((one.node, second)))
-
-
-def _flat(value: Any) -> list[Tensor]:
-    """Return all tensors in nested containers."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, Mapping):
-        return [t for inner in value.values() for t in _flat(inner)]
-    if isinstance(value, tuple | list):
-        return [t for inner in value for t in _flat(inner)]
-    held = vars(value) if hasattr(value, "__dataclass_fields__") else None
-    return _flat(held) if held else []
 
 
 def reads_of(group: Group) -> tuple[Node, ...]:

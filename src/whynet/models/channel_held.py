@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -120,3 +121,15 @@ def with_constant(how: Combination, node: Node, constant: float | Entries, place
             return Shifted(Scaled(node, -1.0), constant)
         return Scaled(Shifted(Scaled(node, -1.0), constant), -1.0)
     return Shifted(node, constant)
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """Return all tensors in nested containers."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        return [t for inner in value.values() for t in tensors_in(inner)]
+    if isinstance(value, tuple | list):
+        return [t for inner in value for t in tensors_in(inner)]
+    held = vars(value) if hasattr(value, "__dataclass_fields__") else None
+    return tensors_in(held) if held else []

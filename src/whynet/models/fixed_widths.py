@@ -73,7 +73,7 @@ def _works_with(
     """
     group = groups[index]
     trial, wanted = sharing_copy(module), sharing_copy(module)
-    cut(trial, group, stays)
+    cut(trial, (group, stays))
     for reader in group.readers:
         assert reader.source is not None
         columns = reader.source.columns.long()

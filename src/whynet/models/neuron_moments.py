@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from whynet.core.seeds import seed_from
 from whynet.models.data.examples import Examples
-from whynet.models.neurons import Firing, by_example, following, spatial_axes
+from whynet.models.neurons import GATE, Firing, by_example, following, spatial_axes
 from whynet.models.subject import Subject
 
 MOST_EXAMPLES: Final = 10_000
@@ -53,6 +53,11 @@ class Layer:
     has_bias: bool
     calls: int
     grouped: bool
+
+    @property
+    def gated(self) -> bool:
+        """Whether its neurons are products of gates and values; what they read is not kept."""
+        return self.activation.endswith(GATE)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,10 @@ A neuron is an output feature of a linear layer or an output channel of a convol
 a known activation function; a channel is one neuron over all its positions, a unit of a
 transformer's network one neuron over all tokens. Outputs of layers are followed through batch
 normalization, dropout, casts and changes of shape; not through sums (residual blocks that add
-before they activate), pooling, slicing, other normalizations, or fused recurrent and attention
-kernels. A layer whose activation is the network's own output is not hidden and is left out.
+before they activate), pooling, other normalizations, or fused recurrent and attention kernels. Of a
+gated block, `activation(gate) * value`, the units are the products; they fire under the name of the
+layer that makes the values, also where it makes the gates as well (`chunk`, `split`, slices). A
+layer whose activation is the network's own output is not hidden and is left out.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from whynet.models.channel_functions import COMBINING, SPLITTING
 from whynet.models.torch_functions import (
     ACTIVATIONS,
     INDEXING,
@@ -30,12 +33,18 @@ from whynet.models.torch_functions import (
     labels_along,
 )
 
+GATE: Final = " gate"
+"""Stands after the name of an activation whose results multiply other channels."""
+
 _CONVOLUTIONS: Final = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
 
 
 @dataclass(frozen=True)
 class Firing:
     """One activation of one batch.
+
+    Of products of gates and values `before` and `after` are the same, `activation` is that of the
+    gate with the word gate after it, and `inputs` is None.
 
     Attributes:
         path: dotted name of the layer, as in `named_modules` (foreign text).
@@ -59,7 +68,7 @@ class Firing:
 
 @dataclass(frozen=True)
 class _Trace:
-    """A tensor that still is the output of a layer: where its channels lie."""
+    """A tensor that still is the output of a layer, or a part of it: where its channels lie."""
 
     path: str
     module: nn.Module
@@ -68,6 +77,7 @@ class _Trace:
     axis: int | None
     labels: Tensor | None = None
     normalized: bool = False
+    part: bool = False
 
 
 class Following(TorchFunctionMode):
@@ -81,6 +91,7 @@ class Following(TorchFunctionMode):
         self._silenced = silenced or {}
         self._traces: MutableMapping[Tensor, _Trace] = WeakTensorKeyDictionary()
         self._activated: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
+        self._gates: MutableMapping[Tensor, tuple[_Trace, str]] = WeakTensorKeyDictionary()
 
     def is_activation(self, output: object) -> str | None:
         """Return the layer whose activation this tensor is, up to its shape, or None."""
@@ -109,7 +120,16 @@ class Following(TorchFunctionMode):
         if trace is not None and func in ACTIVATIONS:
             return self._fire(trace, func, source, args, kwargs)
         path = self._activated.get(source)
+        gating = self._gating(func, args)
         result = func(*args, **kwargs)
+        if gating is not None:
+            self._fire_product(*gating, result)
+        if trace is not None and (func in SPLITTING or func in INDEXING):
+            pieces = func(_labels(trace, source), *args[1:], **kwargs)
+            many = isinstance(pieces, Tensor)
+            for piece, labels in [(result, pieces)] if many else zip(result, pieces, strict=True):
+                self._part(trace, piece, labels)
+            return result
         if path is not None and (func in SAME or func in SHAPES or func in INDEXING):
             self._activated[result] = path
         if trace is not None and isinstance(result, Tensor):
@@ -120,6 +140,39 @@ class Following(TorchFunctionMode):
                 del self._traces[source]
         return result
 
+    def _part(self, trace: _Trace, piece: Tensor, labels: Tensor) -> None:
+        """Follow a run of the channels of a layer."""
+        if labels.numel() == 0:
+            return
+        start = labels.min()
+        for axis, width in enumerate(labels.shape):
+            if 1 < width < trace.width and torch.equal(labels - start, labels_along(axis, labels)):
+                self._traces[piece] = replace(trace, width=width, axis=axis, labels=None, part=True)
+
+    def _gating(self, func: Any, args: tuple[Any, ...]) -> tuple[_Trace, str] | None:
+        """Return the values and the activation of the gates, where these are multiplied."""
+        how = COMBINING.get(func)
+        if how is None or how.name != "multiply" or len(args) != 2:
+            return None
+        if not all(isinstance(one, Tensor) for one in args) or args[0].shape != args[1].shape:
+            return None
+        for gates, values in (args, args[::-1]):
+            gate, trace = self._gates.get(gates), self._traces.get(values)
+            if gate is None or trace is None or trace.labels is not None:
+                continue
+            if (gate[0].axis, gate[0].width) == (trace.axis, trace.width):
+                return trace, gate[1]
+        return None
+
+    def _fire_product(self, trace: _Trace, activation: str, result: Tensor) -> None:
+        silent = self._silenced.get(trace.path)
+        if silent is not None:
+            _silence(result, trace, silent)
+        product = _units_last(result, trace).clone()
+        self._activated[result] = trace.path
+        name = f"{activation}{GATE}"
+        self._see(Firing(trace.path, trace.module, name, trace.normalized, None, product, product))
+
     def _fire(
         self, trace: _Trace, func: Any, source: Tensor, args: tuple[Any, ...], kwargs: Any
     ) -> Any:
@@ -127,12 +180,15 @@ class Following(TorchFunctionMode):
         result = func(*args, **kwargs)
         if not isinstance(result, Tensor) or result.shape != source.shape:
             return result
+        name = _name(func, args, kwargs)
+        self._traces.pop(source, None)
+        self._gates[result] = (trace, name)
+        if trace.part:  # gates, whose values are others of the layer's channels
+            return result
         silent = self._silenced.get(trace.path)
         if silent is not None:
             _silence(result, trace, silent)
-        name = _name(func, args, kwargs)
         after = _units_last(result, trace).clone()
-        self._traces.pop(source, None)
         self._activated[result] = trace.path
         self._see(
             Firing(trace.path, trace.module, name, trace.normalized, trace.inputs, before, after)
@@ -221,13 +277,18 @@ def _followed(
         return trace if result.shape == source.shape else None
     if func not in SHAPES or result.numel() != source.numel():
         return None
-    labels = trace.labels
-    if labels is None:
-        assert trace.axis is not None
-        labels = labels_along(trace.axis, source)
+    labels = _labels(trace, source)
     labels = func(labels, *args[1:], **{k: v for k, v in kwargs.items() if k != "input"})
     axis = axis_of(labels, trace.width)
     return replace(trace, axis=axis, labels=None if axis is not None else labels)
+
+
+def _labels(trace: _Trace, source: Tensor) -> Tensor:
+    """Return the channel of every element."""
+    if trace.labels is not None:
+        return trace.labels
+    assert trace.axis is not None
+    return labels_along(trace.axis, source)
 
 
 def _units_last(tensor: Tensor, trace: _Trace) -> Tensor:

@@ -101,19 +101,19 @@ def _left(units: Tensor, stays: Tensor) -> Tensor:
     return torch.where(units < 0, True, stays[units.clamp_min(0)])
 
 
-def cut(module: nn.Module, group: Group, stays: Tensor) -> None:
-    """Keep some units of a group in every parameter that has them, in their order.
+def cut(module: nn.Module, *changes: tuple[Group, Tensor]) -> None:
+    """Keep some units of groups in every parameter that has them, in their order.
 
     Args:
         module: changed in place.
-        group: as found on this module.
-        stays: `[units]`, whether each stays.
+        changes: groups as found on this module, and `[units]`, whether each stays.
 
     """
     left: dict[tuple[str, int], Tensor] = {}
-    for name, axis, places, _ in places_that_stay(group, stays):
-        known = left.get((name, axis))
-        left[name, axis] = places if known is None else known & places
+    for group, stays in changes:
+        for name, axis, places, _ in places_that_stay(group, stays):
+            known = left.get((name, axis))
+            left[name, axis] = places if known is None else known & places
     for (name, axis), places in left.items():
         kept = torch.nonzero(places).reshape(-1)
         set_tensor(module, name, held_state(module)[name].index_select(axis, kept))

@@ -72,6 +72,8 @@ class Fused(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         made = self.both(tokens)
+        if self.how == "glu":
+            return self.down(functional.glu(made, -1))
         half = made.shape[-1] // 2
         if self.how == "chunk":
             gate, up = made.chunk(2, dim=-1)
@@ -174,6 +176,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "fused, chunk": (lambda: Fused(3, "chunk"), (3, 4)),
     "fused, split": (lambda: Fused(3, "split"), (4,)),
     "fused, slices": (lambda: Fused(3, "slices"), (3, 4)),
+    "fused, glu": (lambda: Fused(3, "glu"), (3, 4)),
     "dense": (Dense, (1, 6, 6)),
     "separable": (lambda: separable(normalized=False), (1, 7, 7)),
     "separable, normalized": (lambda: separable(normalized=True), (1, 7, 7)),
@@ -225,7 +228,7 @@ def _widen(module: nn.Module, group: Group, generator: torch.Generator) -> None:
     share = drawn(0.3)
     total = torch.zeros(group.width, dtype=torch.float64).index_add_(0, origin, share)
     share = share / total[origin]
-    made, kernels = _scales(group, drawn(0.5), drawn(0.5))
+    made, kernels, size = _scales(group, drawn(0.5), drawn(0.5))
     for place, layer in enumerate(group.producers):
         for name in (layer.weight, layer.bias):
             if name is not None:
@@ -234,7 +237,6 @@ def _widen(module: nn.Module, group: Group, generator: torch.Generator) -> None:
     filters = [n for read in group.readers for n in walk(read.source.node)]
     names = {n.weight.name: n for n in filters if isinstance(n, Filtered)}
     biases = {n.bias.name for n in names.values() if n.bias is not None}
-    size = kernels * made[-1][-1]
     for vector in group.vectors:
         scale = kernels if vector.name in names else size if vector.name in biases else None
         scales = None if scale is None else [scale]
@@ -247,8 +249,12 @@ def _widen(module: nn.Module, group: Group, generator: torch.Generator) -> None:
         _repeat(module, name, axis, columns[name], origin, [share / size])
 
 
-def _scales(group: Group, units: Tensor, kernels: Tensor) -> tuple[list[list[Tensor]], Tensor]:
+def _scales(
+    group: Group, units: Tensor, kernels: Tensor
+) -> tuple[list[list[Tensor]], Tensor, Tensor]:
     """Return by what copies may be multiplied: for each producer and run of units, and of kernels.
+
+    The last is by what this multiplies what is read.
 
     A unit of a rectified layer may have any positive factor, a kernel after it another; of the
     product of a gate and a value the value may.
@@ -260,11 +266,14 @@ def _scales(group: Group, units: Tensor, kernels: Tensor) -> tuple[list[list[Ten
     gated = [n for n in nodes if isinstance(n, Multiplied)]
     if gated and plain:
         fused = len(group.producers) == 1
-        return ([[one, -units]] if fused else [[one], [-units]]), one
+        if kinds == {"sigmoid"}:  # values come first
+            return [[-units, one]], one, -units
+        return ([[one, -units]] if fused else [[one], [-units]]), one, -units
     if plain and not gated and len(group.producers) == 1 and kinds <= {"relu", "leaky_relu"}:
         runs = 1 if group.whole else 2
-        return [[units] * runs], kernels if any(isinstance(n, Filtered) for n in nodes) else one
-    return [[one, one] for _ in group.producers], one
+        kernels = kernels if any(isinstance(n, Filtered) for n in nodes) else one
+        return [[units] * runs], kernels, units * kernels
+    return [[one, one] for _ in group.producers], one, one
 
 
 def _repeat(

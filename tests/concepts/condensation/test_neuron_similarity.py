@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from tests.concepts.condensation.planting import Fused
 from torch import Tensor, nn
 
 from whynet.concepts.condensation.instruments import neuron_similarity as instrument
+from whynet.concepts.condensation.layer_directions import layer_directions
 from whynet.concepts.condensation.theory import random_directions
 from whynet.concepts.measuring import measure
 from whynet.core.errors import InputError
@@ -281,3 +283,26 @@ def test_theory_refuses_what_makes_no_sense() -> None:
         random_directions.close_share([1.0], 3)
     with pytest.raises(InputError, match="width"):
         random_directions.predict(0, 3, [0.5])
+
+
+def test_products_of_gated_units_are_compared() -> None:
+    """Of eight units two are copies, one has the opposite value, one the value zero."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = Fused(8, "chunk")
+    with torch.no_grad():
+        for copy, of, sign in ((1, 0, 1.0), (2, 0, 3.0), (3, 0, -1.0), (4, 4, 0.0)):
+            for tensor in (module.both.weight, module.both.bias):
+                tensor[copy], tensor[8 + copy] = tensor[of], sign * tensor[8 + of]
+    held = subject(module, gaussian(400, 4))
+    found = measured(held)
+    counts = {name: found.values(name).tolist() for name in ("width", "dead", "linear")}
+    assert counts == {"width": [8], "dead": [1], "linear": [0]}
+    # Two copies count once, and so does the opposite one; three others are alone.
+    assert found.values("distinct").tolist() == [[5, 5]]
+    assert found.values("opposite_pairs").tolist() == [[1, 1]]
+    assert np.isnan(found.values("null_distinct")).all()
+    assert any("gated" in note for note in found.notes)
+    (layer,) = layer_directions(held)
+    assert (layer.path, layer.compared, layer.condensed) == ("both", 7, None)
+    assert layer.directions <= 5

@@ -204,6 +204,7 @@ def assemble(
     module = copy.deepcopy(task.module)
     touched: set[str] = set()
     outputs: dict[str, Tensor] = {}
+    cuts: list[tuple[Group, Tensor]] = []
     changed = {i: units for i, units in kept.items() if len(units) < prepared.groups[i].width}
     for index in changed:
         touched |= {reader.weight for reader in prepared.groups[index].readers}
@@ -215,11 +216,8 @@ def assemble(
         stays = torch.zeros(group.width, dtype=torch.bool)
         stays[places] = True
         outputs |= _outputs(task.module, group, stays, chosen, outputs)
-    for index, units in changed.items():
-        stays = torch.zeros(prepared.groups[index].width, dtype=torch.bool)
-        stays[torch.as_tensor(np.asarray(units))] = True
-        # Where a layer is of several groups, those before have changed what this one holds.
-        cut(module, task.groups(module)[index], stays)
+        cuts.append((group, stays))
+    cut(module, *cuts)
     if fit and touched:
         order = [layer for group in task.groups(module) for layer, _ in _readers(group)]
         layers = {la.weight: la for la in _in_call_order(prepared, order) if la.weight in touched}

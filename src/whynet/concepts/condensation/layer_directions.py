@@ -18,7 +18,8 @@ import torch
 
 from whynet.concepts.condensation.workplace import called, outgoing_of
 from whynet.core.seeds import seed_from
-from whynet.models.channel_flow import channel_groups
+from whynet.models.channel_flow import channel_groups, reads_of
+from whynet.models.channel_nodes import Multiplied
 from whynet.models.neuron_moments import Record, find_layers, input_spectrum, record
 from whynet.models.subject import Subject
 from whynet.numerics.directions import clusters, groups_holding, normalized, random_cosines
@@ -130,9 +131,18 @@ def _outgoing_lengths(subject: Subject) -> dict[str, np.ndarray]:
     groups = channel_groups(module, lambda: called(module, inputs, subject.output))
     found = {}
     for group in groups:
-        if group.refusal is None and group.whole:
-            parts = [outgoing_of(module, r, group.width).flatten(1) for r in group.readers]
-            found[group.path] = torch.cat(parts, 1).double().norm(dim=1).cpu().numpy()
+        if group.refusal is not None or group.part:
+            continue
+        unit = torch.arange(group.width)
+        parts = [outgoing_of(module, r, group.width).flatten(1) for r in group.readers]
+        lengths = torch.cat(parts, 1).double().norm(dim=1).cpu().numpy()
+        gated = any(isinstance(node, Multiplied) for node in reads_of(group))
+        for layer in group.producers:
+            outputs = layer.outputs
+            if outputs is None or not (gated or group.whole):
+                continue
+            if torch.equal(outputs[: group.width], unit):  # gates first, or values
+                found[layer.path] = lengths
     return found
 
 

@@ -120,7 +120,7 @@ def remove(place: Workplace, group: Group, gone: Tensor) -> int:
     gone = spared(group, gone)
     removed = int(gone.sum())
     if removed:
-        cut(place.module, group, ~gone)
+        cut(place.module, (group, ~gone))
         before = place.origins.get(group.path, torch.arange(group.width))
         place.origins[group.path] = before[~gone]
     return removed

@@ -141,7 +141,7 @@ def advance(state: State) -> State:
 def examine_layer(rec: Record) -> Findings:
     """Turn the moments of a layer into counts."""
     alive = rec.peak > SMALL * max(float(rec.peak.max()), 1e-300)
-    linear = alive & (rec.bend <= SMALL * rec.reach)
+    linear = alive & (rec.bend <= SMALL * rec.reach) & (not rec.layer.gated)
     if rec.layer.activation in ("leaky_relu", "prelu"):
         linear |= alive & (rec.most < 0)
     compared = alive[rec.units]
@@ -318,7 +318,7 @@ def _ranks(state: State) -> dict[str, Quantity]:
             unit="count",
             how="participation ratio of the inputs' second moment",
             over="sampled rows",
-            missing="the layer is a grouped convolution, or its inputs were not seen",
+            missing="the layer is gated or a grouped convolution, or its inputs were not seen",
         ),
     }
 
@@ -356,7 +356,7 @@ def _band(draws: np.ndarray, rounds: int, *dims: str) -> Quantity:
         kind="certified",
         how=f"{draws.shape[1]} layers of random directions on the same inputs",
         over="random layers",
-        missing="a grouped convolution, inputs that were not seen, or no active unit",
+        missing="gated or a grouped convolution, inputs that were not seen, or no active unit",
     )
 
 
@@ -368,4 +368,6 @@ def _notes(state: State) -> tuple[str, ...]:
         notes.append(f"A seeded subset of {MOST_EXAMPLES:,} training examples was used.")
     if any(one.layer.grouped for one in state.found):
         notes.append("Grouped convolutions have no null: their neurons read different inputs.")
+    if any(one.layer.gated for one in state.found):
+        notes.append("Of gated layers products are compared; random ones are not drawn of them.")
     return tuple(notes)
