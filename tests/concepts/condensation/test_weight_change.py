@@ -220,6 +220,30 @@ def test_another_start_scales_all_that_was_drawn_and_no_gain() -> None:
     ]  # fmt: skip
 
 
+def test_what_starts_at_zero_has_no_relative_change() -> None:
+    """Shifts of a normalization and a branch that starts at zero are left out, a head is not."""
+
+    def build(width_factor: float = 1.0) -> nn.Module:
+        units = round(8 * width_factor)
+        module = nn.Sequential(
+            nn.Linear(10, units), nn.BatchNorm1d(units), nn.ReLU(),
+            nn.Linear(units, units), nn.ReLU(), nn.Linear(units, 2),
+        )  # fmt: skip
+        for layer in (module[3], module[5]):
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
+        with torch.no_grad():
+            module[3].bias.add_(torch.arange(units) % 2)
+        return module
+
+    train, _ = parity()
+    subject = subject_of(build, descend, torch.float32, train, loss="cross_entropy")
+    assert [layer.path for layer in layers_of(subject, (1.0, 2.0))] == ["0", "5"]
+    found = measured(subject, widths=(1, 2), scales=(1,))
+    assert np.isfinite(found.values("furthest_slope")).all()
+    assert np.isnan(found.values("change", layer="5")).all()
+
+
 # ---- what another start does ------------------------------------------------------------
 
 
