@@ -180,7 +180,7 @@ def climb(subject: Subject, trainer: Trainer, variation: Variation, layers: Sequ
 
 def _before(subject: Subject, done: Retrained) -> Subject | None:
     """Return the network before training; None where batch normalization cannot be recalibrated."""
-    module = copy.deepcopy(done.module)
+    module = copy.deepcopy(done.module).to(subject.device, subject.dtype)
     module.load_state_dict(done.initial_state)
     known = not batch_normalized(module) or recalibrated_on(
         module, done.train, subject.batch_size, subject.device, subject.dtype
