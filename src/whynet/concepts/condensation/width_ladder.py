@@ -87,6 +87,9 @@ class Run:
 def layers_of(subject: Subject, widths: Sequence[float]) -> tuple[Layer, ...]:
     """Return the layers with drawn weights in the order in which they run, the last one last.
 
+    What starts at zero, such as the shifts of normalizations and matrices of branches, has no
+    relative change and is left out, but for a last layer.
+
     Args:
         subject: one that can be trained again.
         widths: factors; of two or more the shapes say which sides grow.
@@ -99,8 +102,13 @@ def layers_of(subject: Subject, widths: Sequence[float]) -> tuple[Layer, ...]:
     owners: dict[str, list[str]] = {}
     for name in drawn[0]:
         owners.setdefault(name.rpartition(".")[0], []).append(name)
+    largest = {p: max((drawn[0][n] for n in names), key=torch.numel) for p, names in owners.items()}
+    zero = [path for path, parameter in largest.items() if not bool(parameter.any())]
+    flat = [path for path in zero if largest[path].ndim < 2]
+    order = _in_order(subject, ends[0], [path for path in owners if path not in flat])
+    kept = [path for path in order[:-1] if path not in zero][: MOST_LAYERS - 1] + order[-1:]
     found = []
-    for path in _in_order(subject, ends[0], list(owners))[:MOST_LAYERS]:
+    for path in kept:
         shapes = [{name: one[name].shape for name in owners[path] if name in one} for one in drawn]
         square = [name for name in shapes[0] if _both_grow(shapes[0][name], shapes[1].get(name))]
         found.append(Layer(path, tuple(owners[path]), square[0] if square else None))
@@ -172,7 +180,7 @@ def climb(subject: Subject, trainer: Trainer, variation: Variation, layers: Sequ
 
 def _before(subject: Subject, done: Retrained) -> Subject | None:
     """Return the network before training; None where batch normalization cannot be recalibrated."""
-    module = copy.deepcopy(done.module)
+    module = copy.deepcopy(done.module).to(subject.device, subject.dtype)
     module.load_state_dict(done.initial_state)
     known = not batch_normalized(module) or recalibrated_on(
         module, done.train, subject.batch_size, subject.device, subject.dtype

@@ -235,7 +235,8 @@ def _geometric(values: np.ndarray, dims: tuple[str, ...], how: str) -> Quantity:
 
 def _mean(values: np.ndarray, dims: tuple[str, ...], how: str, unit: str = "") -> Quantity:
     found = _stacked(values, dims, lambda row: _over_seeds(row, f"{how}, t over seeds"))
-    return replace(found, unit=unit)
+    # Losses and counts alike lie above zero, whatever few seeds leave open.
+    return replace(found, low=np.maximum(np.asarray(found.low), 0.0), unit=unit)
 
 
 def _stacked(

@@ -150,7 +150,7 @@ def _other_starts(measured: Measurement, score: str) -> list[str]:
         if "direction_ratio" in measured.names:
             ratio = measured.estimate("direction_ratio", other=scale)
             if np.isfinite(ratio.value):
-                parts.append(f"directions are {format_interval(ratio)} times as many")
+                parts.append(f"neurons keep {format_interval(ratio)} times the directions")
         if parts:
             found.append(f"From a start {_times(scale)}, {' and '.join(parts)}.")
     return found
@@ -223,7 +223,7 @@ def _still(measured: Measurement) -> Finding | None:
     return _finding(
         "features_move_less" if less else "features_move_more",
         f"The wider this network, the {'less' if less else 'further'} its features move.",
-        f"What training moves furthest before the last layer moves as width to the power "
+        "The layer before the last that training moves furthest moves as width to the power "
         f"**{format_interval(law)}** over widths of {_widths(measured)}; 0 is the same at all.",
         "Widening it takes it towards its kernel: start from smaller weights, or raise the step "
         "size with the width (maximal update), if features are to be learned."
@@ -310,13 +310,16 @@ def _effect_figure(measured: Measurement, score: str) -> tuple[Figure, ...]:
     if effect is None or not others:
         return ()
     name, words, _ = effect
-    low, high = measured.bounds(name)
+    # Accuracy in points, as the sentences have it.
+    unit, factor = (" in %", 100.0) if words == "accuracy" else ("", 1.0)
+    low, high = (factor * bound for bound in measured.bounds(name))
     return (
         Figure(
             "starting-scale",
             partial(
                 figures.effects, names=[f"start {_times(s)}" for s in others],
-                values=measured.values(name), low=low, high=high, words=f"change of {words}",
+                values=factor * measured.values(name), low=low, high=high,
+                words=f"change of {words}{unit}",
             ),
             f"Change of {words} on test data at this width, less that from the usual start; bars: "
             "over training seeds and test examples.",
@@ -335,7 +338,9 @@ def _tables(measured: Measurement) -> tuple[Table, ...]:
     for layer, norm in zip(
         measured.dataset["layer"].values, measured.dataset["norm"].values, strict=True
     ):
-        name = f"{_name(str(layer))}{', spectral' if norm == 'spectral' else ''}"
+        last = layer == measured.dataset["layer"].values[-1]
+        kind = ", spectral" if norm == "spectral" else ""
+        name = f"{_name(str(layer))}{' (the last)' if last else ''}{kind}"
         cells = [_known(measured.estimate("slope", layer=layer, scale=s)) for s in scales]
         here = _known(measured.estimate("change", layer=layer, scale=1.0, width=1.0))
         rows.append((name, here, *cells))
