@@ -28,7 +28,7 @@ from whynet.numerics.probes import rademacher
 
 Floats = NDArray[np.float64]
 
-HELD: Final = 2**26
+HELD: Final = 2**25
 """Numbers of the probes that run together; those of small operators are all one group."""
 
 
