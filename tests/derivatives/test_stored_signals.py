@@ -201,7 +201,8 @@ def test_signals_that_do_not_fit_are_stored_for_one_call_of_many_vectors(
     of = made("frames")
     wanted = operator(of).matmat(torch.ones(operator(of).size, 9).double())
     monkeypatch.setattr(kept_batches, "KEPT_BYTES", 0)
-    monkeypatch.setattr(signal_products, "BLOCK_BYTES", 0)
+    row = 8 * (found.numbers if (found := plan_signals(of, normal(ROWS, 2, 2, 8, 8))) else 0)
+    monkeypatch.setattr(signal_products, "BLOCK_BYTES", row)
     monkeypatch.setattr(signal_products, "CHANGE_BYTES", 0)
     ours = operator(of)
     assert miss(ours.matmat(torch.ones(ours.size, 9).double()), wanted) < 1e-13
@@ -231,6 +232,17 @@ def test_they_are_taken_where_they_pay_by_shapes() -> None:
     assert not isinstance(many, NotApplicable)
     assert few.signals
     assert not many.signals
+
+
+def test_they_are_tried_on_rows_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    of = made("frames")
+    plan = plan_signals(of, normal(ROWS, 2, 2, 8, 8))
+    assert plan is not None
+    for rows, wanted in ((2.5, True), (0.5, False)):
+        monkeypatch.setattr(signal_products, "BLOCK_BYTES", int(rows * 8 * plan.numbers))
+        way = planned(of).gauss_newton
+        assert not isinstance(way, NotApplicable)
+        assert way.signals is wanted
 
 
 def test_uses_that_are_not_known_and_rows_that_hang_together_are_differentiated() -> None:

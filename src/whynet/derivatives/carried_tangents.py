@@ -35,6 +35,8 @@ Pair = tuple[Tensor, Tensor]
 
 SOFTMAX = (functional.softmax, torch.softmax, Tensor.softmax)
 
+KNOWN = {functional.linear, functional.layer_norm, *SMOOTH, *SOFTMAX}
+
 
 class _Carrying(TorchFunctionMode):
     """Calls the functions of this file on inputs that have a tangent."""
@@ -47,7 +49,9 @@ class _Carrying(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if args and isinstance(args[0], Tensor) and args[0].dtype in DTYPES and not is_recomputed():
+        if func not in KNOWN or not args or is_recomputed():
+            return func(*args, **kwargs)
+        if isinstance(args[0], Tensor) and args[0].dtype in DTYPES:
             pair = _carried(func, args, kwargs)
             if pair is not None:
                 return forward_ad.make_dual(*pair)  # type: ignore[no-untyped-call]
@@ -71,8 +75,6 @@ def _carried(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Pair 
         return _linear(*args, **kwargs)
     if func is functional.layer_norm:
         return _layer_norm(*args, **kwargs)
-    if func not in SMOOTH and func not in SOFTMAX:
-        return None
     x, moved = _parts(args[0])
     if x is None or moved is None:
         return None

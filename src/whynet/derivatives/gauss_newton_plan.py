@@ -16,6 +16,7 @@ from whynet.derivatives.gauss_newton import (
     JACOBIAN_WAYS,
     OUTPUT_WAYS,
     GaussNewtonPlan,
+    JacobianWay,
     OutputWay,
     prepare_gauss_newton,
 )
@@ -25,6 +26,7 @@ from whynet.derivatives.probe import SHRINK, Probe
 from whynet.derivatives.signal_products import SignalProducts
 from whynet.derivatives.single_pass import single_pass
 from whynet.derivatives.ways import BatchProduct, leaves_of, reverse
+from whynet.models.fitting_rows import cut, row_count
 
 AGREES = 1e-2
 """Relative miss below which a single pass may stand in for what was chosen."""
@@ -71,14 +73,14 @@ def choose_gauss_newton(probe: Probe, threshold: float) -> GaussNewtonPlan | Not
                 check,
                 probe.agrees_at_once(product),
                 _single_pass_agrees(probe, references),
-                _signals_agree(probe, references[0][0], product, loss_way),
+                _signals_agree(probe, references[0][0], product, (way, loss_way)),
             )
         said.append(f"{way} with {loss_way} misses by {check:.1%}")
     return NotApplicable(f"No way to Gauss-Newton products is right here: {said[0]}.")
 
 
 def _signals_agree(
-    probe: Probe, vector: Vector, product: BatchProduct, loss_way: OutputWay
+    probe: Probe, vector: Vector, product: BatchProduct, ways: tuple[JacobianWay, OutputWay]
 ) -> bool:
     """Whether stored signals pay for some number of vectors, and give the same product."""
     if product.many is None:
@@ -87,13 +89,17 @@ def _signals_agree(
     def never(inputs: Any, targets: Any) -> BatchProduct:
         raise ValueError("the probed rows use the parameters otherwise than the first of them")
 
-    signals = SignalProducts(probe.objective, loss_way, never)
+    signals = SignalProducts(probe.objective, ways[1], never)
     plan = signals.plan(probe.inputs)
     if plan is None:
         return False
     narrow = probe.narrow(vector)
+    count, most = row_count(probe.inputs), signals.block_rows(plan)
+    few = cut(probe.inputs, count, 0, most), cut(probe.targets, count, 0, most)
     try:
-        found = signals.product(plan, probe.inputs, probe.targets)
+        if most < count:
+            product = prepare_gauss_newton(probe.objective, probe.wide, *few, *ways)
+        found = signals.product(plan, *few)
         miss = probe.product_miss(found.one(narrow), widen(product.one(narrow)))
         return miss <= SAME * probe.coarse and probe.agrees_at_once(found)
     except Exception:  # noqa: BLE001 - a network that cannot be watched raises whatever it likes

@@ -81,14 +81,20 @@ class SignalProducts:
         self._width = parameter.element_size()
 
     def plan(self, inputs: Any) -> SignalPlan | None:
-        """Return how signals are stored; None where that cannot be or never pays.
+        """Return how signals are stored; None where that cannot be, never pays, or does not fit.
 
         Args:
             inputs: a batch.
 
         """
         found = plan_signals(self._objective, inputs)
-        return None if found is None or saving(found) <= 0 else found
+        if found is None or saving(found) <= 0 or self.bytes_of(found, 1) > BLOCK_BYTES:
+            return None
+        return found
+
+    def block_rows(self, plan: SignalPlan) -> int:
+        """Rows whose signals are stored at once."""
+        return max(1, BLOCK_BYTES // max(1, self.bytes_of(plan, 1)))
 
     def bytes_of(self, plan: SignalPlan, rows: int) -> int:
         """Memory that the signals of some rows take."""
@@ -99,7 +105,7 @@ class SignalProducts:
     ) -> Iterator[tuple[int, BatchProduct]]:
         """Yield rows and products, block by block of a batch, each stored as it is asked for."""
         count = row_count(inputs)
-        rows = max(1, BLOCK_BYTES // max(1, self.bytes_of(plan, 1)))
+        rows = self.block_rows(plan)
         for start in range(0, count, rows):
             stop = min(count, start + rows)
             part = cut(inputs, count, start, stop), cut(targets, count, start, stop)
