@@ -54,6 +54,29 @@ def test_without_a_budget_every_task_runs_one_round(clock: Clock, run: Run) -> N
     assert [run.seconds for run in done.runs] == [5.0, 50.0]
 
 
+def test_what_gets_no_more_rounds_is_read_and_holds_nothing(clock: Clock, run: Run) -> None:
+    held: list[tuple[str, list[bool]]] = []
+    done = Schedule()
+
+    def watch(name: str, _index: int, _total: int) -> None:
+        held.append((name, [one.state is None for one in done.runs]))
+
+    def kept(instruments: dict[str, Counting], **options: object) -> Schedule:
+        nonlocal done
+        held.clear()
+        done = Schedule()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(schedule, "Schedule", lambda runs: vars(done).update(runs=runs) or done)
+            return run(instruments, progress=watch, **options)
+
+    two = {"a": Counting(clock, 5.0), "b": Counting(clock, 5.0)}
+    assert all(isinstance(one.outcome, Measurement) for one in kept(two).runs)
+    assert dict(held)["b"] == [True, True]
+    two = {"a": Counting(clock, 5.0), "b": Counting(clock, 5.0)}
+    assert counts(kept(two, budget=30.0)) == {"a": 3, "b": 3}
+    assert dict(held)["b"] == [False, True]
+
+
 def test_a_budget_too_small_still_gives_one_round_each(clock: Clock, run: Run) -> None:
     assert counts(run({"a": Counting(clock, 5.0), "b": Counting(clock, 50.0)}, 1.0)) == {
         "a": 1, "b": 1,

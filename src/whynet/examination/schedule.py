@@ -43,7 +43,7 @@ class Task:
 
 @dataclass
 class Run:
-    """What became of a task: its last readable state, its rounds, its seconds."""
+    """What became of a task: its last readable state until it is read, its rounds, its seconds."""
 
     task: Task
     begun: bool = False
@@ -134,6 +134,7 @@ def run_tasks(
                 if progress:
                     progress(_label(run.task), index, total)
                 _first_rounds(run, subjects, seed)
+                _let_go(run, budget)
             optional = _in_order(schedule.runs)
             end = time.monotonic() + patience if deadline is None else deadline
             for index, run in enumerate(optional, start=total - len(optional)):
@@ -142,12 +143,14 @@ def run_tasks(
                 if progress:
                     progress(_label(run.task), index, total)
                 _first_rounds(run, subjects, seed)
+                _let_go(run, budget)
             if deadline is not None:
                 _spend(schedule.runs, deadline, progress)
     except KeyboardInterrupt:
         schedule.interrupted = True
     for run in schedule.runs:
-        run.outcome = _read(run)
+        if run.outcome is None:
+            run.outcome = _read(run)
     if progress and not schedule.interrupted:
         progress("", len(schedule.runs), len(schedule.runs))
     return schedule
@@ -227,6 +230,12 @@ def _spend(runs: list[Run], deadline: float, progress: Progress | None) -> None:
             run.stopped = _failure(error)
         finally:
             run.seconds += time.monotonic() - now
+
+
+def _let_go(run: Run, budget: float | None) -> None:
+    """Read a run that gets no more rounds, and free what it holds: graphs, vectors, samples."""
+    if budget is None or run.task.rounds is not None:
+        run.outcome, run.state = _read(run), None
 
 
 def _read(run: Run) -> Outcome | None:
