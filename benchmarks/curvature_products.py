@@ -4,6 +4,7 @@ Promises: a Hessian product at most 1.9 gradients where the first-order graph is
 not, a Gauss-Newton product at most 2, a block of eight vectors at most 1.3 a column. A gradient is
 PyTorch's on batches of 512 rows that lie in memory. CPU seconds of one thread, interleaved; the
 peers, in a Python of their own, are measured in the same run against a gradient of their own.
+Beside each stands a count: multiplications of its matrix products over those of a gradient.
 
     MALLOC_MMAP_THRESHOLD_=2000000000 MALLOC_TRIM_THRESHOLD_=2000000000 OMP_NUM_THREADS=1 \\
         python benchmarks/curvature_products.py [--repeats 9] [--peer PYTHON] [NAME ...]
@@ -24,6 +25,7 @@ import torch
 from curvature_networks import cpu_seconds, networks, plain_gradient
 from whynet.derivatives.plan import Plan
 from whynet.derivatives.products import gauss_newton, hessian
+from whynet.derivatives.stored_signals import plan_signals
 from whynet.derivatives.subject_objective import objective_from, plan_for
 from whynet.models.subject import Subject
 
@@ -36,6 +38,40 @@ PROMISES = {
     "Hessian, block of 8": 1.3,
     "Gauss-Newton, block of 8": 1.3,
 }
+
+
+COUNTS = {
+    "gradient": (3, 2),
+    "Hessian, kept": (6, 2),
+    "Hessian, not kept": (8, 3),
+    "Gauss-Newton, kept": (2, 2),
+    "Gauss-Newton, not kept": (5, 3),
+    "Hessian, block of 8": (6, 2),
+    "Gauss-Newton, block of 8": (2, 2),
+}
+"""Matrix products of a layer, and of the first, whose input needs no derivative; without the sums
+over outputs of Gauss-Newton products by stored signals."""
+
+
+def counted(module: torch.nn.Module, inputs: torch.Tensor) -> dict[str, float]:
+    """Return the multiplications of each product in those of a gradient."""
+    sizes: list[int] = []
+
+    def count(part: torch.nn.Module, given: object, leaving: torch.Tensor) -> None:
+        weight = part.get_parameter("weight")
+        units = leaving.shape[1 if weight.ndim > 2 else -1]
+        sizes.append(leaving.numel() * (weight.numel() // units))
+
+    kinds = (torch.nn.Linear, torch.nn.Conv2d)
+    parts = [part for part in module.modules() if isinstance(part, kinds)]
+    hooks = [part.register_forward_hook(count) for part in parts]
+    with torch.no_grad():
+        module(inputs[:2])
+    for hook in hooks:
+        hook.remove()
+    first, *others = sizes
+    every = {words: layer * sum(others) + start * first for words, (layer, start) in COUNTS.items()}
+    return {words: work / every["gradient"] for words, work in every.items()}
 
 
 def main() -> int:
@@ -64,7 +100,11 @@ def main() -> int:
             calls[f"{words}, block of 8"] = partial(kept.matmat, block)
         found = cpu_seconds(calls, asked.repeats)
         gradient = found.pop("gradient")
+        stored = plan_signals(objective, data[0])
+        assert stored is not None
         print(f"{name}: {size:,} parameters, gradient {1e3 * min(gradient):.1f} ms")
+        print(f"  {4 * stored.numbers / 1024:.0f} KB of signals a row")
+        counts = counted(module, data[0])
         for words, promise in PROMISES.items():
             per = 8 if "block" in words else 1
             ratios = [a / b / per for a, b in zip(found[words], gradient, strict=True)]
@@ -72,7 +112,7 @@ def main() -> int:
             holds &= middle <= promise
             print(
                 f"  {words:26s} {middle:.2f} [{min(ratios):.2f}, {max(ratios):.2f}]"
-                f"{'' if middle <= promise else f'   above {promise}'}"
+                f" counted {counts[words]:.2f}{'' if middle <= promise else f'   above {promise}'}"
             )
         if asked.peer:
             here = Path(__file__).parent

@@ -33,7 +33,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev
 
-from whynet.derivatives.empirical_ntk import NtkPlan, empirical_ntk, plan_ntk
+from whynet.derivatives.empirical_ntk import empirical_ntk, plan_ntk
+from whynet.derivatives.ntk_plan import NtkPlan
 from whynet.models.subject import Subject
 
 WIDTH, CHANNELS = 1024, 32

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,22 @@ def test_a_report_judges_again(folder: Path) -> None:
     run.write_text(json.dumps({**content, "state": "refuted", "sentence": "No."}), encoding="utf-8")
     assert main(["atlas", "report", str(folder), "--quiet"]) == 0
     assert json.loads(run.read_text(encoding="utf-8"))["state"] == "supported"
+
+
+def test_a_store_of_another_version_stays_in_the_index_as_it_was_judged(
+    folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(folder / NAME, tmp_path / NAME)
+    run = tmp_path / NAME / RUN
+    content = json.loads(run.read_text(encoding="utf-8"))
+    old = {**content, "version": 99, "state": "refuted", "sentence": "It was not so."}
+    run.write_text(json.dumps(old), encoding="utf-8")
+    assert main(["atlas", "report", str(tmp_path), "--quiet"]) == 0
+    assert json.loads(run.read_text(encoding="utf-8")) == old
+    index = (tmp_path / INDEX).read_text(encoding="utf-8")
+    now = find_claim(NAME).metadata.version
+    said = f"It was not so. This is of version 99 of the claim; {now} runs in another folder."
+    assert said in index
 
 
 @pytest.mark.parametrize(

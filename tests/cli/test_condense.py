@@ -162,3 +162,31 @@ def test_training_on_is_asked_for_and_said(
     largest = finetuned["before"] if taken is None else finetuned["after"][taken]
     assert record["certificate"]["errors"]["train"]["largest"] == pytest.approx(largest, rel=1e-3)
     assert main(["verify", str(out.with_suffix(".certificate.json")), "--quiet"]) == 0
+
+
+def test_a_network_of_gelu_is_certified_and_verified(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(
+        "import torch\n"
+        "from torch import nn\n"
+        "def build():\n"
+        "    torch.manual_seed(0)\n"
+        "    module = nn.Sequential(nn.Linear(3, 24), nn.GELU(), nn.Linear(24, 2))\n"
+        "    with torch.no_grad():\n"
+        "        noise = 1e-3 * torch.randn(12, 3)\n"
+        "        module[0].weight[12:] = module[0].weight[:12] + noise\n"
+        "        module[0].bias[12:] = module[0].bias[:12]\n"
+        "    return module\n"
+    )
+    generator = np.random.default_rng(0)
+    inputs = generator.standard_normal((60, 3)).astype(np.float32)
+    np.savez(tmp_path / "train.npz", X=inputs, y=generator.integers(0, 2, 60))
+    target, out = f"{tmp_path}/model.py:build", tmp_path / "small.safetensors"
+    words = ["condense", target, "--train", f"{tmp_path}/train.npz", "--out", str(out)]
+    assert main([*words, "--points", "10", "--quiet"]) == 0
+    path = out.with_suffix(".certificate.json")
+    balls = json.loads(path.read_text())["certificate"]["balls"]
+    assert balls["curved"] == ["gelu"] and not balls["loose"]
+    assert balls["attacked"] * (1 - 1e-9) <= balls["proven"] < 2 * balls["attacked"]
+    assert balls["labels"]["median_radius"] > balls["radius"]
+    assert "Curved operations (gelu)" in out.with_suffix(".html").read_text()
+    assert main(["verify", str(path), target, "--quiet"]) == 0

@@ -23,6 +23,7 @@ DRAWS = {
         (
             "adversarial-accuracy", "bound-ingredients", "coordinate-check", "effective-dimension",
             "lazy-or-rich", "learning-curve", "neuron-similarity", "training-record",
+            "weight-change",
         ),
         20,
     ),

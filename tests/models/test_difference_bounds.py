@@ -13,13 +13,14 @@ from whynet import InputError
 from whynet.models.channel_flow import channel_groups
 from whynet.models.difference_bounds import Balls, JointBounds, Norm
 from whynet.models.embedding import embedded
-from whynet.models.piecewise_linear import PiecewiseLinearGraph, piecewise_linear_graph
 from whynet.models.resizing import cut
+from whynet.models.smooth_table import bounded_graph
+from whynet.models.step_graph import StepGraph
 
 
-def graph_of(module: nn.Module, example: Tensor) -> PiecewiseLinearGraph:
-    graph = piecewise_linear_graph(module, example)
-    assert isinstance(graph, PiecewiseLinearGraph)
+def graph_of(module: nn.Module, example: Tensor) -> StepGraph:
+    graph = bounded_graph(module, example)
+    assert isinstance(graph, StepGraph), graph
     return graph
 
 

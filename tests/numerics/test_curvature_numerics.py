@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from whynet.core.errors import InputError
+from whynet.numerics import diagonal_moments as moments_of_diagonals
 from whynet.numerics.converged_quadrature import converged_quadrature
 from whynet.numerics.diagonal_moments import DiagonalMoments, diagonal_moments
 from whynet.numerics.effective_dimension import bracketing_quadratures
 from whynet.numerics.exchangeable_trace import exchangeable_samples, exchangeable_trace
 from whynet.numerics.log_determinant import bracketed_log_determinant, log_determinant
+from whynet.numerics.probes import rademacher
 from whynet.numerics.thick_restart import Eigenpairs, extreme_eigenpairs
 
 SIZE = 200
@@ -263,3 +265,42 @@ def test_log_determinants_cover_with_few_steps_too(ridge: float) -> None:
     assert found.width < 0.05 * abs(truth) or ridge == 1.0
     with pytest.raises(InputError, match="ridge: found 1e-18"):
         bracketed_log_determinant(brackets, known, 1e-18)
+
+
+@pytest.mark.parametrize("held", [SIZE, 7 * SIZE, 1000 * SIZE])
+def test_probes_in_groups_give_the_moments_of_all_together(
+    held: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moments_of_diagonals, "HELD", held)
+    _, vectors = np.linalg.eigh(POSITIVE.numpy())
+    known = torch.tensor(vectors[:, -9:].copy())
+    seen: list[Tensor] = []
+    drawn: list[Tensor] = []
+
+    def draw(*given: object, **options: object) -> Tensor:
+        drawn.append(rademacher(*given, **options))  # type: ignore[arg-type]
+        return drawn[-1]
+
+    monkeypatch.setattr(moments_of_diagonals, "rademacher", draw)
+
+    def matmat(columns: Tensor) -> Tensor:
+        seen.append(columns)
+        return POSITIVE @ columns
+
+    found = diagonal_moments(
+        matmat, SIZE, probes=30, blocks=(50, 150), deflation=known, dtype=torch.float64
+    )
+    assert max(columns.shape[1] for columns in seen) <= max(1, held // SIZE)
+    columns = torch.cat(seen, dim=1)
+    assert torch.equal(columns[:, :9], known)
+    rest = columns[:, 9:]
+    assert rest.shape == (SIZE, 30)
+    signs = torch.cat(drawn, dim=1)
+    samples = signs * (POSITIVE @ rest)
+    exact = ((POSITIVE @ known) * known).sum(1)
+    assert found.diagonal == pytest.approx((exact + samples.mean(1)).numpy(), abs=1e-9)
+    assert found.error == pytest.approx((samples.std(1) / 30**0.5).numpy(), rel=1e-9)
+    assert found.block_samples[:, 0] == pytest.approx(samples[:50].sum(0).numpy(), abs=1e-9)
+    assert found.square_samples == pytest.approx(
+        (POSITIVE @ rest).square().sum(0).numpy(), rel=1e-9
+    )

@@ -69,7 +69,8 @@ def write_pages(folder: Path, written: Collection[Path] = ()) -> Path:
     """Judge the stores of a folder again, and write their pages and the index.
 
     Claims of the catalogue are judged anew from their journals. A claim of a user's own file is
-    listed as it was judged when it ran: no code runs because a folder names it.
+    listed as it was judged when it ran: no code runs because a folder names it. So is one of
+    another version of the catalogue, whose journal answers to another experiment.
 
     Args:
         folder: holds a folder for each claim, as `whynet atlas run` writes them.
@@ -96,7 +97,9 @@ def write_pages(folder: Path, written: Collection[Path] = ()) -> Path:
 def _row(store: Path, folder: Path, *, again: bool) -> Row:
     content = read_run(store / RUN)
     entry = claims().get(content["claim"])
-    if again and entry is not None and content["source"] is None:
+    entry = entry if content["source"] is None else None
+    now = entry and entry.metadata.version
+    if again and entry is not None and content["version"] == now:
         grids = grids_in(content, entry)
         with Journal.open(
             store, Identity(entry.id, entry.metadata.version, None), driver=False
@@ -107,13 +110,17 @@ def _row(store: Path, folder: Path, *, again: bool) -> Row:
         record = Record(entry, grids, tables, verdict, failed, store)
         keep(record, store)
         content = read_run(store / RUN)
+    sentence = content["sentence"]
+    if now is not None and content["version"] != now:
+        old = content["version"]
+        sentence += f" This is of version {old} of the claim; {now} runs in another folder."
     return Row(
         content["claim"],
         content["title"],
         content["concept"],
         tuple(content["answers"]),
         content["state"],
-        content["sentence"],
+        sentence,
         (store / PAGE).relative_to(folder).as_posix(),
     )
 

@@ -6,12 +6,15 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from whynet.cli import curvature, linear_regions, loss_slice
+from whynet.cli import curvature, linear_regions, loss_slice, weight_change
 from whynet.cli.parser import add_output_options, add_subject_options
 from whynet.core.errors import InputError
 
 SPECIAL = (linear_regions, curvature, loss_slice)
-"""What has options of its own; each is a file with the same names."""
+"""What has options and output of its own; each is a file with the same names."""
+
+OPTIONED = (weight_change,)
+"""Instruments with options of their own."""
 
 if TYPE_CHECKING:
     from whynet.core.measurement import Measurement
@@ -32,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", metavar="DIR", help="folder that linear-regions and loss-slice write"
     )
-    for special in SPECIAL:
+    for special in (*SPECIAL, *OPTIONED):
         special.add_arguments(parser)
     add_output_options(parser)
 
@@ -44,14 +47,15 @@ def _refuse_options(arguments: argparse.Namespace) -> None:
         InputError: one of them is given.
 
     """
-    known = next((s.OPTIONS for s in SPECIAL if arguments.instrument == s.NAME), ())
-    for special in SPECIAL:
+    every = (*SPECIAL, *OPTIONED)
+    known: tuple[str, ...] = next((s.OPTIONS for s in every if arguments.instrument == s.NAME), ())
+    for special in every:
         for name in special.OPTIONS:
             if name not in known and getattr(arguments, name) is not None:
                 found = f"it beside {arguments.instrument}"
                 option = "--" + name.replace("_", "-")
                 raise InputError(option, found, f"it beside {special.NAME} alone")
-    if known and "rounds" in arguments:
+    if "rounds" in arguments and any(arguments.instrument == s.NAME for s in SPECIAL):
         wanted = f"no rounds: {arguments.instrument} takes none"
         raise InputError("--rounds", f"it beside {arguments.instrument}", wanted)
 
@@ -100,6 +104,8 @@ def run(arguments: argparse.Namespace) -> int:
     from whynet.examination.source import load_subject
 
     module = load_instrument(arguments.instrument, "INSTRUMENT")
+    optioned = next((one for one in OPTIONED if arguments.instrument == one.NAME), None)
+    options = {} if optioned is None else optioned.settings(arguments)
     request = request_from(arguments)
     rounds = request.rounds.get(arguments.instrument, 1)
     with named_as_options():
@@ -108,7 +114,11 @@ def run(arguments: argparse.Namespace) -> int:
         loaded = load_subject(request, announce=shown.announce, progress=shown.trained)
         with loaded.computing():
             outcome = measure(
-                arguments.instrument, loaded.subject, rounds=rounds, seed=request.seed
+                arguments.instrument,
+                loaded.subject,
+                rounds=rounds,
+                seed=request.seed,
+                options=options,
             )
     if isinstance(outcome, NotApplicable):
         if arguments.json:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
 from whynet.concepts.registry import load_measurer
 from whynet.core.errors import InputError
 from whynet.core.instrument import InstrumentModule
@@ -13,7 +17,12 @@ from whynet.models.subject import Split, Subject
 
 
 def measure(
-    instrument: str, subject: Subject, *, rounds: int = 1, seed: int = 0
+    instrument: str,
+    subject: Subject,
+    *,
+    rounds: int = 1,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
 ) -> Measurement | NotApplicable:
     """Measure one thing on a subject.
 
@@ -23,12 +32,13 @@ def measure(
         subject: the network with its loss and data.
         rounds: how many rounds to run; more rounds, shorter bars. One-shot instruments take one.
         seed: what the random draws derive from; the same seed gives the same numbers.
+        options: settings of instruments that have some, such as the widths of `weight-change`.
 
     Returns:
         The measurement, or why nothing can be measured here.
 
     Raises:
-        InputError: no such instrument, or `rounds` or `seed` is out of range.
+        InputError: no such instrument or option, or `rounds` or `seed` is out of range.
 
     """
     module = load_measurer(instrument)
@@ -36,7 +46,7 @@ def measure(
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise InputError("seed", repr(seed), "a whole number of at least 0")
     with preserved():
-        state = begin(module, subject, seed)
+        state = begin(module, subject, seed, _known_options(module, instrument, options or {}))
         if isinstance(state, NotApplicable):
             return state
         for _ in range(rounds):
@@ -44,7 +54,27 @@ def measure(
         return module.read(state)
 
 
-def begin(module: InstrumentModule, subject: Subject, seed: int) -> object | NotApplicable:
+def _known_options(
+    module: InstrumentModule, name: str, options: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    known = [
+        argument.name
+        for argument in inspect.signature(module.start).parameters.values()
+        if argument.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
+    for option in options:
+        if option not in known:
+            wanted = f"one of {', '.join(known)}" if known else f"none: {name} has no options"
+            raise InputError("options", repr(option), wanted)
+    return options
+
+
+def begin(
+    module: InstrumentModule,
+    subject: Subject,
+    seed: int,
+    options: Mapping[str, Any] | None = None,
+) -> object | NotApplicable:
     """Start an instrument where the subject has what it needs; else say what it lacks.
 
     Raises:
@@ -58,7 +88,7 @@ def begin(module: InstrumentModule, subject: Subject, seed: int) -> object | Not
     for split in splits:
         if getattr(subject, split) is not None:
             check_outputs(subject, split)
-    return module.start(subject, seed)
+    return module.start(subject, seed, **(options or {}))
 
 
 def check_rounds(module: InstrumentModule, rounds: int) -> None:

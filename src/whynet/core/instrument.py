@@ -54,8 +54,8 @@ class InstrumentModule(Protocol):
 
     INSTRUMENT: Instrument
 
-    def start(self, subject: Any, seed: int) -> Any | NotApplicable:
-        """Prepare the state of round zero."""
+    def start(self, subject: Any, seed: int, **options: Any) -> Any | NotApplicable:
+        """Prepare the state of round zero; settings, where it has some, are keyword arguments."""
 
     def advance(self, state: Any) -> Any:
         """Run one round of fixed size."""

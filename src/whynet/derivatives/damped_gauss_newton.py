@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,8 +18,9 @@ import torch
 from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
-from whynet.derivatives.empirical_ntk import NtkPlan, gradients
+from whynet.derivatives.empirical_ntk import gradients
 from whynet.derivatives.gradient_parts import Gradients, joined
+from whynet.derivatives.ntk_plan import NtkPlan
 from whynet.models.subject import Subject
 
 MOST_DIRECTIONS = 2000
@@ -32,6 +34,9 @@ STILL = 1e-3
 
 HELD = 2**27
 """Numbers of gradients in memory."""
+
+KEPT = 2**25
+"""Numbers of gradients up to which those of all rows are computed once and kept."""
 
 BLOCK, AT_ONCE = 2**23, 64
 """Numbers of a block of rows; rows that are solved for at once."""
@@ -76,11 +81,30 @@ class Jacobians:
     gradient: Tensor
 
     def of(self, places: np.ndarray) -> Iterator[Gradients]:
-        """Yield the gradients of some rows, a block at a time."""
-        size = max(1, BLOCK // max(1, self.plan.row_numbers))
+        """Yield the gradients of some rows, a block at a time.
+
+        A block has no more rows than a batch: the network runs on them, whatever is kept.
+        """
+        size = max(1, min(BLOCK // max(1, self.plan.row_numbers), self.network.batch_size))
         for start in range(0, len(places), size):
             part = places[start : start + size]
-            yield gradients(self.network, self.inputs(part), self.plan).on_cpu()
+            if self._all is None:
+                yield self._computed(part)
+            else:
+                yield self._all.at(torch.as_tensor(part))
+
+    @cached_property
+    def _all(self) -> Gradients | None:
+        """The gradients of all rows where they are few numbers; else None."""
+        if len(self.root) * self.plan.row_numbers > KEPT:
+            return None
+        places = self.everything()
+        size = self.network.batch_size
+        starts = range(0, len(places), size)
+        return joined([self._computed(places[start : start + size]) for start in starts])
+
+    def _computed(self, places: np.ndarray) -> Gradients:
+        return gradients(self.network, self.inputs(places), self.plan).on_cpu()
 
     def everything(self) -> np.ndarray:
         """Return the places of all rows."""

@@ -13,19 +13,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from whynet.core.seeds import seed_from
 from whynet.derivatives.exact_kernels import exact_kernels
 from whynet.derivatives.gradient_parts import Form, Gradients, Part, Written, joined
-from whynet.derivatives.parameter_uses import Watch
+from whynet.derivatives.ntk_plan import NtkPlan
 from whynet.derivatives.row_jacobians import batched_jacobian, looped_jacobian, rows_of
-from whynet.derivatives.use_gradients import Axis, PartPlan, Seen, axis_of, part_of, planned_parts
+from whynet.derivatives.use_gradients import Axis, Seen, part_of, planned_parts
+from whynet.derivatives.watched_passes import ROWS, structure_of, watched
 from whynet.models.fitting_rows import row_count
 from whynet.models.subject import Subject
 
@@ -46,54 +46,6 @@ PROBE_ROWS, DIRECTIONS = 3, 6
 
 AGREES = {torch.float32: 1e-3, torch.float64: 1e-9}
 """How far a way may miss the loop, relative to the largest entry of the kernel."""
-
-
-@dataclass(frozen=True)
-class NtkPlan:
-    """How a network's kernel is computed.
-
-    Attributes:
-        parts: parameters whose uses are known, and how each is taken.
-        axes: of each use, where the rows stand.
-        keys: what the uses must be at every call.
-        rest: names of the other trainable parameters, taken by Jacobians.
-        batched: whether these Jacobians are taken for many rows at once.
-        together: whether many outputs are taken back through the network at once.
-        outputs: number of outputs of an example.
-        row_numbers: numbers held for a row of a block.
-        peak_numbers: numbers held for a row while its gradients are computed.
-        pair_work: multiplications that a pair of rows costs, outputs contracted.
-        miss: largest gap to plain autograd on mixtures of the outputs of the probed rows, relative
-            to the largest.
-
-    """
-
-    parts: tuple[PartPlan, ...]
-    axes: tuple[Axis, ...]
-    keys: tuple[tuple[object, ...], ...]
-    rest: tuple[str, ...]
-    batched: bool
-    together: bool
-    outputs: int
-    row_numbers: int
-    peak_numbers: int
-    pair_work: int
-    miss: float = 0.0
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Paths of the dense layers that are used once, on rows, kept as factors, in order."""
-        return tuple(
-            part.names[0].removesuffix("weight").removesuffix(".")
-            for part in sorted(self.parts, key=lambda part: part.uses)
-            if part.single and part.way == "factors"
-        )
-
-    def only(self, layer: str) -> NtkPlan:
-        """Return the plan of the parameters of one of the layers alone."""
-        parts = tuple(p for p in self.parts if p.names[0].rpartition(".")[0] == layer)
-        held = sum(part.row_numbers for part in parts)
-        return replace(self, parts=parts, rest=(), row_numbers=held, pair_work=held)
 
 
 def plan_ntk(subject: Subject, inputs: Any) -> NtkPlan:
@@ -166,22 +118,14 @@ def _candidates(subject: Subject, inputs: Any, loop: NtkPlan) -> Iterator[NtkPla
 
 def _planned(subject: Subject, inputs: Any, loop: NtkPlan) -> NtkPlan | None:
     """Watch the network on two and on three rows; None where no use is known."""
-    first = rows_of(inputs, 0, 1)
-    watched = [_watched(subject, _repeated(first, rows)) for rows in (2, 3)]
-    uses = [watch.uses for watch, _ in watched]
-    if [u.key for u in uses[0]] != [u.key for u in uses[1]]:
+    found = structure_of(subject.forward, subject.parameters, inputs)
+    if found is None:
         return None
-    axes = [axis_of(*pair) for pair in zip(*uses, strict=True)]
-    others = set().union(*(watch.others for watch, _ in watched))
-    for use, axis in zip(uses[0], axes, strict=True):
-        if axis is None:
-            others |= {r.name for r in (use.weight, use.bias) if r is not None}
-    names = tuple(subject.parameters)
-    used = {r.name for use in uses[0] for r in (use.weight, use.bias) if r is not None}
+    names, used, others = tuple(subject.parameters), found.used, found.others
     trained = tuple(name for name in names if name in used and name not in others)
     if not trained:
         return None
-    parts = planned_parts(uses[1], trained, 3, loop.outputs)
+    parts = planned_parts(found.uses, trained, ROWS, loop.outputs)
     unused = {name for name in names if name not in used and name not in others}
     rest = tuple(name for name in names if name not in trained and name not in unused)
     size = loop.outputs * _size(subject, rest)
@@ -190,8 +134,8 @@ def _planned(subject: Subject, inputs: Any, loop: NtkPlan) -> NtkPlan | None:
     work = size + sum(part.pair_work for part in parts)
     return NtkPlan(
         tuple(parts),
-        tuple(axis or Axis(0, 1) for axis in axes),
-        tuple(use.key for use in uses[1]),
+        tuple(axis or Axis(0, 1) for axis in found.axes),
+        found.keys,
         rest,
         False,
         False,
@@ -200,13 +144,6 @@ def _planned(subject: Subject, inputs: Any, loop: NtkPlan) -> NtkPlan | None:
         peak,
         work,
     )
-
-
-def _repeated(inputs: Any, rows: int) -> Any:
-    def repeat(leaf: Any) -> Any:
-        return leaf.expand(rows, *leaf.shape[1:]).contiguous() if isinstance(leaf, Tensor) else leaf
-
-    return tree_map(repeat, inputs)
 
 
 def empirical_ntk(
@@ -327,18 +264,9 @@ def gradients(subject: Subject, inputs: Any, plan: NtkPlan) -> Gradients:
         return Gradients(tuple(parts))
 
 
-def _watched(subject: Subject, inputs: Any) -> tuple[Watch, Tensor]:
-    """Run the network with its uses of parameters recorded, each an end of the graph."""
-    parameters = {name: value.detach() for name, value in subject.parameters.items()}
-    watch = Watch(parameters, row_count(inputs))
-    with exact_kernels(), torch.enable_grad(), watch:
-        outputs = subject.forward(parameters, inputs)
-    return watch, outputs
-
-
 def _by_uses(subject: Subject, inputs: Any, plan: NtkPlan) -> list[Part]:
     """Return the planned parts: one forward pass, and one backward pass an output."""
-    watch, outputs = _watched(subject, inputs)
+    watch, outputs = watched(subject.forward, subject.parameters, inputs, plan.watched)
     if tuple(use.key for use in watch.uses) != plan.keys:
         raise ValueError("the network uses its parameters in another way on these rows")
     rows = row_count(inputs)

@@ -47,6 +47,8 @@ class GaussNewtonPlan:
         check: relative miss of a random direction against float64 differences.
         vmap: whether many vectors can be taken at once.
         once: whether a single pass (`single_pass`) gives the same for batches that are not kept.
+        signals: whether stored signals of the outputs (`stored_signals`) give the same, and pay
+            for some number of vectors.
 
     """
 
@@ -55,6 +57,7 @@ class GaussNewtonPlan:
     check: float
     vmap: bool
     once: bool = False
+    signals: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,15 +121,26 @@ def prepare_gauss_newton(
             raise ValueError("finite differences need the objective in float64")
         objective, inputs, targets = wide, widen(inputs), widen(targets)
     jacobian = prepare_jacobian(objective, inputs, way)
-    curve = _output_hessian(objective, wide, jacobian.outputs, targets, loss_way)
+    curve = output_hessian(objective, wide, jacobian.outputs, targets, loss_way)
+    return gauss_newton_of(jacobian, curve, many="finite-differences" not in (way, loss_way))
+
+
+def gauss_newton_of(jacobian: BatchJacobian, curve: Linear, *, many: bool) -> BatchProduct:
+    """Return products with `J^T H J` of one batch.
+
+    Args:
+        jacobian: J.
+        curve: H.
+        many: whether both take many vectors at once.
+
+    """
 
     def product(vectors: Vector, batched: bool) -> Vector:
         return jacobian.pull(curve(jacobian.push(vectors, batched), batched), batched)
 
-    vectorized = "finite-differences" not in (way, loss_way)
     return BatchProduct(
         lambda vector: product(vector, False),
-        (lambda vectors: product(vectors, True)) if vectorized else None,
+        (lambda vectors: product(vectors, True)) if many else None,
     )
 
 
@@ -159,7 +173,7 @@ def _push(
     return difference
 
 
-def _output_hessian(
+def output_hessian(
     objective: Objective, wide: Objective | None, outputs: Tensor, targets: Any, way: OutputWay
 ) -> Linear:
     """Return the map from output tangents w to `H w`."""

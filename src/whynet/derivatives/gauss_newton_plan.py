@@ -16,16 +16,22 @@ from whynet.derivatives.gauss_newton import (
     JACOBIAN_WAYS,
     OUTPUT_WAYS,
     GaussNewtonPlan,
+    OutputWay,
     prepare_gauss_newton,
 )
 from whynet.derivatives.objective import widen
 from whynet.derivatives.obstacles import obstacle
 from whynet.derivatives.probe import SHRINK, Probe
+from whynet.derivatives.signal_products import SignalProducts
 from whynet.derivatives.single_pass import single_pass
-from whynet.derivatives.ways import leaves_of, reverse
+from whynet.derivatives.ways import BatchProduct, leaves_of, reverse
 
 AGREES = 1e-2
 """Relative miss below which a single pass may stand in for what was chosen."""
+
+
+SAME = 1e5
+"""Round-offs that two products without differences may be apart."""
 
 
 def choose_gauss_newton(probe: Probe, threshold: float) -> GaussNewtonPlan | NotApplicable:
@@ -59,10 +65,39 @@ def choose_gauss_newton(probe: Probe, threshold: float) -> GaussNewtonPlan | Not
             said.append(f"{way} with {loss_way} fails ({obstacle(error)})")
             continue
         if check <= threshold:
-            at_once, once = probe.agrees_at_once(product), _single_pass_agrees(probe, references)
-            return GaussNewtonPlan(way, loss_way, check, at_once, once)
+            return GaussNewtonPlan(
+                way,
+                loss_way,
+                check,
+                probe.agrees_at_once(product),
+                _single_pass_agrees(probe, references),
+                _signals_agree(probe, references[0][0], product, loss_way),
+            )
         said.append(f"{way} with {loss_way} misses by {check:.1%}")
     return NotApplicable(f"No way to Gauss-Newton products is right here: {said[0]}.")
+
+
+def _signals_agree(
+    probe: Probe, vector: Vector, product: BatchProduct, loss_way: OutputWay
+) -> bool:
+    """Whether stored signals pay for some number of vectors, and give the same product."""
+    if product.many is None:
+        return False
+
+    def never(inputs: Any, targets: Any) -> BatchProduct:
+        raise ValueError("the probed rows use the parameters otherwise than the first of them")
+
+    signals = SignalProducts(probe.objective, loss_way, never)
+    plan = signals.plan(probe.inputs)
+    if plan is None:
+        return False
+    narrow = probe.narrow(vector)
+    try:
+        found = signals.product(plan, probe.inputs, probe.targets)
+        miss = probe.product_miss(found.one(narrow), widen(product.one(narrow)))
+        return miss <= SAME * probe.coarse and probe.agrees_at_once(found)
+    except Exception:  # noqa: BLE001 - a network that cannot be watched raises whatever it likes
+        return False
 
 
 def _single_pass_agrees(probe: Probe, references: list[tuple[Vector, Vector, float]]) -> bool:

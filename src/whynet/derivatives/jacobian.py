@@ -13,10 +13,11 @@ from whynet.derivatives.exact_kernels import exact_kernels, kept_random_state
 from whynet.derivatives.fisher import gauss_newton_way, squares_of
 from whynet.derivatives.flat import Layout
 from whynet.derivatives.gauss_newton import BatchJacobian, GaussNewtonPlan, prepare_jacobian
+from whynet.derivatives.kept_batches import KEPT_BYTES
 from whynet.derivatives.linear_operator import LinearOperator
 from whynet.derivatives.objective import Objective, widen
 from whynet.derivatives.plan import Plan
-from whynet.derivatives.products import KEPT_BYTES, fixed_entries
+from whynet.derivatives.products import fixed_entries
 
 
 class JacobianOperator(LinearOperator):

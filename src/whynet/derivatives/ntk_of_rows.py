@@ -9,11 +9,11 @@ from torch import Tensor
 
 from whynet.derivatives.empirical_ntk import (
     MEMORY,
-    NtkPlan,
     blocks_of_rows,
     gradients_of_block,
     plan_ntk,
 )
+from whynet.derivatives.ntk_plan import NtkPlan
 from whynet.models.fitting_rows import row_count
 from whynet.models.subject import Subject
 

@@ -20,12 +20,12 @@ from torch.func import jvp
 from whynet.core.errors import InputError
 from whynet.derivatives.empirical_ntk import (
     MEMORY,
-    NtkPlan,
     gradients_of_block,
     plan_ntk,
 )
 from whynet.derivatives.exact_kernels import exact_kernels
 from whynet.derivatives.gradient_parts import Gradients
+from whynet.derivatives.ntk_plan import NtkPlan
 from whynet.derivatives.row_jacobians import rows_of
 from whynet.models.fitting_rows import row_count
 from whynet.models.subject import Subject

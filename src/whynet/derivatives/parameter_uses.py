@@ -21,6 +21,9 @@ from torch.utils._pytree import tree_iter
 
 Kind = Literal["dense", "convolution", "table", "scale", "shift"]
 
+Key = tuple[Kind, tuple[str | None, ...], int]
+"""What a use must be at every call: kind, names of weight and bias, dimensions of its output."""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -66,7 +69,12 @@ class Use:
     view: tuple[int, ...] = ()
 
     @property
-    def key(self) -> tuple[object, ...]:
+    def readings(self) -> tuple[Reading, ...]:
+        """The trained parameters that are read."""
+        return tuple(r for r in (self.weight, self.bias) if r is not None)
+
+    @property
+    def key(self) -> Key:
         """What must be the same at every call of the network."""
         names = tuple(None if r is None else r.name for r in (self.weight, self.bias))
         return self.kind, names, self.leaving.ndim

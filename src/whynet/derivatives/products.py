@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,22 +14,21 @@ from whynet.derivatives.chosen_parameters import Pattern, restricted
 from whynet.derivatives.exact_kernels import exact_kernels, kept_random_state
 from whynet.derivatives.flat import Layout, Vector
 from whynet.derivatives.gauss_newton import GaussNewtonPlan, prepare_gauss_newton
+from whynet.derivatives.kept_batches import KeptBatches
 from whynet.derivatives.linear_operator import LinearOperator
 from whynet.derivatives.objective import Objective, held_fixed
 from whynet.derivatives.out_of_memory import Pieces
 from whynet.derivatives.plan import Plan
+from whynet.derivatives.signal_products import SignalProducts
 from whynet.derivatives.single_pass import SinglePass, single_pass
 from whynet.derivatives.ways import BatchProduct, Prepare, hessian_way, loss_gradient
-from whynet.models.fitting_rows import is_out_of_memory, release, row_count
+from whynet.models.fitting_rows import is_out_of_memory, release
 
 CHUNK_BYTES = 2**28
 """Memory that the vectors taken at once may need together."""
 
 CHUNK = 64
 """Most vectors taken at once."""
-
-KEPT_BYTES = 2**28
-"""Memory for the graphs of batches that are kept between products, the first one aside."""
 
 SMALL = 2**21
 """Parameters times examples up to which taking vectors at once is faster than one by one."""
@@ -51,6 +50,7 @@ class CurvatureOperator(LinearOperator):
             None keeps the first, and more while they fit into `KEPT_BYTES`.
         once: makes what multiplies one vector by a batch that is not kept, in a single pass; None
             prepares these batches like the others.
+        signals: makes products by stored signals of the outputs; None where there are none.
 
     Cost of `matvec`: with reverse-over-reverse one to two gradients on kept batches, two to
     three on others. Memory: the graphs of the kept batches and of one more.
@@ -66,19 +66,31 @@ class CurvatureOperator(LinearOperator):
         batched: bool,
         kept: int | None,
         once: Callable[[Objective], SinglePass] | None = None,
+        signals: Callable[[Objective, Prepare], SignalProducts] | None = None,
     ) -> None:
         self.layout = Layout.of(objective.parameters)
         self._objective = objective
-        self._make = make
-        self._prepare = make(objective)
-        self._make_once = once
-        self._once = None if once is None else once(objective)
         self._plan = plan
         self._batched = batched
-        self._kept = kept
-        self._graphs: list[tuple[int, BatchProduct]] = []
-        self._complete = False
+        self._part = partial(
+            CurvatureOperator,
+            make=make,
+            plan=plan,
+            batched=batched,
+            kept=kept,
+            once=once,
+            signals=signals,
+        )
         self._pieces = Pieces(objective)
+        prepare = make(objective)
+        self._batches = KeptBatches(
+            self._pieces,
+            prepare,
+            None if once is None else once(objective),
+            None if signals is None else signals(objective, prepare),
+            plan.bytes_per_example,
+            kept,
+        )
         self._fixed = fixed_entries(objective, self.layout)
 
     @property
@@ -118,15 +130,7 @@ class CurvatureOperator(LinearOperator):
             InputError: a pattern that no parameter of the operator answers to.
 
         """
-        part = restricted(self._objective, pattern, "pattern")
-        return CurvatureOperator(
-            part,
-            self._make,
-            self._plan,
-            batched=self._batched,
-            kept=self._kept,
-            once=self._make_once,
-        )
+        return self._part(restricted(self._objective, pattern, "pattern"))
 
     def entries(self, pattern: Pattern) -> Tensor:
         """Return where the parameters of a block stand in the vectors of this operator, [p]."""
@@ -162,7 +166,7 @@ class CurvatureOperator(LinearOperator):
         while True:
             totals = tuple(torch.zeros_like(piece, dtype=self.dtype) for piece in vectors)
             try:
-                for rows, product in self._batches(alone=len(vectors[0]) == 1):
+                for rows, product in self._batches.each(len(vectors[0])):
                     self._add(product, vectors, rows, totals)
             except Exception as error:
                 if not is_out_of_memory(error):
@@ -170,14 +174,16 @@ class CurvatureOperator(LinearOperator):
                 caught = error
             else:
                 return self.layout.flatten_many(totals)
-            self._graphs, self._complete, self._kept = [], False, 0
+            self._batches.drop()
             del totals
             self._pieces.halve(caught)
             release()
 
     def _add(self, product: BatchProduct, vectors: Vector, rows: int, totals: Vector) -> None:
         """Add the products of one batch, `[k, *shape]` a parameter, in place."""
-        chunk = self._chunk(rows) if self._batched and product.many is not None else 1
+        chunk = 1
+        if product.many is not None:
+            chunk = product.most or (self._chunk(rows) if self._batched else 1)
         for start in range(0, len(vectors[0]), chunk):
             part = tuple(v[start : start + chunk] for v in vectors)
             if len(part[0]) > 1 and product.many is not None:
@@ -192,35 +198,6 @@ class CurvatureOperator(LinearOperator):
             return 1
         room = CHUNK_BYTES / max(1.0, self._plan.bytes_per_example * rows + 8 * self.size)
         return max(1, min(CHUNK, int(room)))
-
-    def _keeps(self, rows: int) -> bool:
-        count = len(self._graphs)
-        if self._kept is not None:
-            return count < self._kept
-        held = sum(more for more, _ in self._graphs[1:])
-        return count == 0 or (held + rows) * self._plan.bytes_per_example <= KEPT_BYTES
-
-    def _batches(self, *, alone: bool) -> Iterator[tuple[int, BatchProduct]]:
-        """Yield rows and products of each batch; `alone` where they multiply a single vector."""
-        yield from self._graphs
-        if self._complete:
-            return
-        skip = len(self._graphs)
-        count = 0
-        for inputs, targets in self._pieces:
-            count += 1
-            if count <= skip:
-                continue
-            rows = row_count(inputs)
-            keep = len(self._graphs) == count - 1 and self._keeps(rows)
-            if alone and not keep and self._once is not None:
-                yield rows, BatchProduct(partial(self._once, inputs, targets), None)
-                continue
-            pair = rows, self._prepare(inputs, targets)
-            if keep:
-                self._graphs.append(pair)
-            yield pair
-        self._complete = count == len(self._graphs)
 
 
 def hessian(objective: Objective, plan: Plan, *, kept: int | None = None) -> CurvatureOperator:
@@ -272,8 +249,18 @@ def gauss_newton(
 
         return prepare
 
-    once = partial(single_pass, gauss_newton=True) if chosen.once else None
-    return CurvatureOperator(objective, make, plan, batched=chosen.vmap, kept=kept, once=once)
+    def stored(of: Objective, prepare: Prepare) -> SignalProducts:
+        return SignalProducts(of, chosen.loss_way, prepare)
+
+    return CurvatureOperator(
+        objective,
+        make,
+        plan,
+        batched=chosen.vmap,
+        kept=kept,
+        once=partial(single_pass, gauss_newton=True) if chosen.once else None,
+        signals=stored if chosen.signals else None,
+    )
 
 
 def gradient(objective: Objective) -> Tensor:

@@ -44,7 +44,7 @@ SMOOTH: Mapping[Any, Elementwise] = {
 """Elementwise functions as they are called, to a function that gives the same."""
 
 STRAIGHT: Mapping[Any, Elementwise] = {
-    functional.relu: functional.relu,
+    functional.relu: torch.relu,
     torch.relu: torch.relu,
     Tensor.relu: torch.relu,
     functional.leaky_relu: functional.leaky_relu,
@@ -65,12 +65,12 @@ class _Rewriting(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if args and _plain(args[0]) and not _recomputed():
+        if args and _plain(args[0]) and not is_recomputed():
             rest = args[1:]
-            if func in SMOOTH and not _in_place(rest, kwargs):
-                return _Smooth.apply(args[0], _bound(SMOOTH[func], rest, kwargs))  # type: ignore[no-untyped-call]
-            if func in STRAIGHT and not _in_place(rest, kwargs):
-                return _Straight.apply(args[0], _bound(STRAIGHT[func], rest, kwargs))  # type: ignore[no-untyped-call]
+            if func in SMOOTH and not changes_input(rest, kwargs):
+                return _Smooth.apply(args[0], bound_call(SMOOTH[func], rest, kwargs))  # type: ignore[no-untyped-call]
+            if func in STRAIGHT and not changes_input(rest, kwargs):
+                return _Straight.apply(args[0], bound_call(STRAIGHT[func], rest, kwargs))  # type: ignore[no-untyped-call]
             if func is functional.layer_norm:
                 return _layer_norm(*args, **kwargs)
         return func(*args, **kwargs)
@@ -86,7 +86,7 @@ def rewritten() -> Iterator[None]:
         yield
 
 
-def _recomputed() -> bool:
+def is_recomputed() -> bool:
     """Whether activations are recomputed on the way back (checkpoints), outside of this mode."""
     return torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
 
@@ -99,21 +99,29 @@ def _plain(tensor: Any) -> bool:
     )
 
 
-def _in_place(rest: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+def changes_input(rest: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     """Whether the call changes its input, or may: any flag that is set."""
     return kwargs.get("out") is not None or any(
         value is True for value in [*rest, *kwargs.values()]
     )
 
 
-def _bound(
+def bound_call(
     function: Elementwise, rest: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> Callable[[Tensor], Tensor]:
+    """Return the function of the first argument alone."""
+    plain = function is functional.gelu and not rest and kwargs.get("approximate") in (None, "none")
+    if plain or function is torch.relu:
+        return function
     return lambda x: function(x, *rest, **kwargs)
 
 
-def _slope(function: Callable[[Tensor], Tensor], x: Tensor, order: int) -> Tensor:
+def slope_of(function: Callable[[Tensor], Tensor], x: Tensor, order: int) -> Tensor:
     """Return a derivative of an elementwise function, of order 1 or 2."""
+    if function is torch.relu and order == 1:  # in fewer passes than by differentiation
+        return torch.relu(x.detach()).sign_()
+    if function is functional.gelu:
+        return _gelu_slope(x.detach(), order)
     with torch.enable_grad():
         leaf = x.detach().requires_grad_()
         (found,) = torch.autograd.grad(function(leaf).sum(), leaf, create_graph=order > 1)
@@ -122,12 +130,22 @@ def _slope(function: Callable[[Tensor], Tensor], x: Tensor, order: int) -> Tenso
     return found.detach()
 
 
+def _gelu_slope(x: Tensor, order: int) -> Tensor:
+    """Return a derivative of x Phi(x), Phi and phi the normal distribution and its density."""
+    if order == 1:  # Phi + x phi
+        found: Tensor = torch.ops.aten.gelu_backward(torch.ones_like(x), x)
+        return found
+    squares = x.square()  # (2 - x^2) phi
+    density = torch.mul(squares, -0.5).exp_().mul_(1 / math.sqrt(2 * math.pi))
+    return density.mul_(squares.neg_().add_(2))
+
+
 class _Straight(torch.autograd.Function):
     """A piecewise-linear function: its gradient is multiplied by a constant."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-        ctx.save_for_backward(_slope(function, x, 1))
+        ctx.save_for_backward(slope_of(function, x, 1))
         return function(x)
 
     @staticmethod
@@ -159,7 +177,7 @@ class _SmoothBackward(torch.autograd.Function):
     def forward(
         ctx: Any, gradient: Tensor, x: Tensor, function: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        slope = _slope(function, x, 1)
+        slope = slope_of(function, x, 1)
         ctx.function, ctx.bend = function, None
         ctx.save_for_backward(gradient, x, slope)
         return gradient * slope
@@ -171,7 +189,7 @@ class _SmoothBackward(torch.autograd.Function):
         bent = None
         if ctx.needs_input_grad[1]:
             if ctx.bend is None:
-                ctx.bend = gradient * _slope(ctx.function, x, 2)
+                ctx.bend = gradient * slope_of(ctx.function, x, 2)
             bent = u * ctx.bend
         return (u * slope if ctx.needs_input_grad[0] else None), bent, None
 
@@ -229,8 +247,37 @@ class _LayerNormBackward(torch.autograd.Function):
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         g, x, weight = ctx.saved_tensors
         full = any(ctx.needs_input_grad[1:3])
-        product = _passes if x.device.type != "cpu" or any(map(_stacked, cotangents)) else _compiled
-        return *product(cotangents, g, x, weight, ctx.mean, ctx.scale, full), None, None
+        found = layer_norm_derivatives(cotangents, g, x, weight, ctx.mean, ctx.scale, full)
+        return *found, None, None
+
+
+def layer_norm_derivatives(
+    cotangents: Sequence[Tensor],
+    g: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    mean: Tensor,
+    scale: Tensor,
+    full: bool,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Differentiate the inner product of a layer norm's gradients with cotangents of them.
+
+    Args:
+        cotangents: of the gradients by input [R, n], weight [n] and bias [n].
+        g: [R, n], what came back to the output.
+        x: [R, n], the input.
+        weight: [n].
+        mean: of the rows.
+        scale: one over the deviation of the rows.
+        full: whether the last two are wanted.
+
+    Returns:
+        Derivatives by g, which is the change of the output where the cotangents are changes of
+        input, weight and bias; by x; and by the weight.
+
+    """
+    product = _passes if x.device.type != "cpu" or any(map(_stacked, cotangents)) else _compiled
+    return product(cotangents, g, x, weight, mean, scale, full)
 
 
 def _stacked(tensor: Tensor) -> bool:

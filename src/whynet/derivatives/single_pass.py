@@ -7,8 +7,9 @@ Forward mode carries `J v` along with the outputs z; one reverse pass then gives
   `H v` is the gradient of `<s, J v>` (reverse over forward; Pearlmutter 1994).
 
 A dense layer costs five matrix products for the first and eight for the second, where a gradient
-costs three and reverse over reverse nine. Not every operation's forward mode can be differentiated
-(softmax's not, in PyTorch 2.13), so the plan tries first.
+costs three and reverse over reverse nine. Known operations take tangents along by
+`carried_tangents`; not every other one's forward mode can be differentiated, so the plan tries
+first.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from whynet.derivatives.carried_tangents import carrying
 from whynet.derivatives.flat import Vector
 from whynet.derivatives.objective import Objective
 from whynet.derivatives.ways import leaves_of, reverse
@@ -39,7 +41,7 @@ def single_pass(objective: Objective, *, gauss_newton: bool) -> SinglePass:
 
     def product(inputs: Any, targets: Any, vector: Vector) -> Vector:
         leaves = leaves_of(objective)
-        with forward_ad.dual_level(), torch.enable_grad():
+        with forward_ad.dual_level(), torch.enable_grad(), carrying():
             duals = {
                 name: forward_ad.make_dual(leaf, tangent)  # type: ignore[no-untyped-call]
                 for (name, leaf), tangent in zip(leaves.items(), vector, strict=True)
@@ -48,11 +50,14 @@ def single_pass(objective: Objective, *, gauss_newton: bool) -> SinglePass:
             outputs, moved = forward_ad.unpack_dual(reached)  # type: ignore[no-untyped-call]
         if moved is None:
             return tuple(torch.zeros_like(piece) for piece in vector)
-        slope, curved = _slope_and_curvature(objective, outputs, targets, moved.detach())
         parameters = tuple(leaves.values())
+        if gauss_newton and objective.curvature is not None:
+            curved = objective.curvature(outputs.detach(), targets)(moved.detach())
+            return reverse((outputs,), parameters, (curved,), retain=False)
+        slope, curved = _slope_and_curvature(objective, outputs, targets, moved.detach())
         if gauss_newton:
-            return reverse((outputs,), parameters, (curved,))
-        return reverse((outputs, moved), parameters, (curved, slope))
+            return reverse((outputs,), parameters, (curved,), retain=False)
+        return reverse((outputs, moved), parameters, (curved, slope), retain=False)
 
     return product
 

@@ -290,14 +290,15 @@ def _written(name: str, one: Seen) -> Tensor:
     """Return `[n, C, parameter]` that one use adds to the gradient of a parameter."""
     use = one.use
     parts = [
-        _of_reading(reading, one)
+        of_reading(reading, one)
         for reading in (use.weight, use.bias)
         if reading is not None and reading.name == name
     ]
     return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 
 
-def _of_reading(reading: Reading, one: Seen) -> Tensor:
+def of_reading(reading: Reading, one: Seen) -> Tensor:
+    """Return `[n, C, parameter]`, what the reading of a parameter by a use adds to its gradient."""
     use = one.use
     if reading is use.bias and not use.view:
         signal = one.signal if use.kind != "convolution" else one.signal.movedim(2, -1)

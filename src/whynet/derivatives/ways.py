@@ -36,11 +36,13 @@ class BatchProduct:
         one: vector to product, one tensor per parameter.
         many: k vectors at once, stacked on the first axis of each tensor; None where the way
             cannot be vectorized.
+        most: vectors that may be taken at once, where the way knows; None leaves it to the caller.
 
     """
 
     one: Callable[[Vector], Vector]
     many: Callable[[Vector], Vector] | None
+    most: int | None = None
 
 
 Prepare = Callable[[Any, Any], BatchProduct]
@@ -59,8 +61,9 @@ def reverse(
     *,
     create_graph: bool = False,
     batched: bool = False,
+    retain: bool = True,
 ) -> Vector:
-    """Pull cotangents back through a graph that is kept; zeros where nothing depends.
+    """Pull cotangents back through a graph; zeros where nothing depends.
 
     Args:
         outputs: ends of the graph; those that depend on no parameter are left out.
@@ -68,6 +71,7 @@ def reverse(
         cotangents: one for each output, with a leading axis where `batched`.
         create_graph: whether the result can be differentiated again.
         batched: whether many cotangents are pulled back at once.
+        retain: whether the graph is kept.
 
     """
     live = [(o, c) for o, c in zip(outputs, cotangents, strict=True) if o.requires_grad]
@@ -78,7 +82,7 @@ def reverse(
         [output for output, _ in live],
         list(inputs),
         [cotangent for _, cotangent in live],
-        retain_graph=True,
+        retain_graph=retain,
         create_graph=create_graph,
         allow_unused=True,
         is_grads_batched=batched,

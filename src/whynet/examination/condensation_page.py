@@ -151,13 +151,15 @@ def certified(content: dict[str, Any]) -> list[str]:
             f"{counted(cells['balls'], 'ball', 'balls')}) it is "
             f"{'exactly' if cells['complete'] else 'at most'} {balls['certified']:.2g}."
         )
+    held = ", ".join(balls["curved"])
+    through = f" Curved operations ({held}) are held between proven lines." if held else ""
     loose = " This bound is **loose**: above ten times what the attack reaches." * balls["loose"]
     said.append(
         f"**Proven**: where {norm} moves by at most {balls['radius']:.3g} from one of "
         f"{balls['points']} {'unseen' if balls['split'] == 'test' else 'training'} examples, no "
         f"output differs by more than {balls['proven']:.2g} of the largest.{exactly} An attack "
         f"reaches {balls['attacked']:.2g}; the median over examples of bound over attack is "
-        f"{balls['median_ratio']:.2f}.{loose}"
+        f"{balls['median_ratio']:.2f}.{through}{loose}"
     )
     if "labels" in balls:
         labels = balls["labels"]

@@ -212,6 +212,16 @@ def chosen_entry(outputs: Any, output: str | int | None) -> tuple[str | int, boo
     return key, not isinstance(outputs, (Mapping, tuple, list)) or hasattr(outputs, "_fields")
 
 
+def plain_copy(module: nn.Module, inputs: Tensor, output: str | int | None) -> nn.Module:
+    """Return a copy in float64 on the CPU that returns the examined entry of what it returns."""
+    twin = copy.deepcopy(module).to("cpu", torch.float64)
+    with torch.no_grad():
+        outputs = twin(inputs)
+    if isinstance(outputs, Tensor):
+        return twin
+    return Selected(twin, *chosen_entry(outputs, output))
+
+
 def _entries(outputs: Any) -> dict[str | int, Any]:
     if isinstance(outputs, Mapping):
         return dict(outputs)

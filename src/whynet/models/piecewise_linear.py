@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,12 +24,14 @@ from whynet.models.piecewise_linear_operations import (
     BatchSize,
     Call,
     Competitors,
+    Composite,
     Operation,
+    Part,
     Slot,
     Thresholds,
     Value,
 )
-from whynet.models.piecewise_linear_table import function_name, read_operation
+from whynet.models.piecewise_linear_table import PIECEWISE, Table, function_name, read_operation
 from whynet.models.piecewise_linear_tracing import (
     RefusedError,
     attribute_of,
@@ -39,6 +41,7 @@ from whynet.models.piecewise_linear_tracing import (
     float64_copy,
     trace,
 )
+from whynet.models.step_graph import Step, StepGraph
 
 _BATCHES = (3, 5)
 """Sizes of the two batches of probes; what differs between them depends on the batch size."""
@@ -68,66 +71,8 @@ _ABOUT_BATCH = frozenset(
 _TAKES_SIZE = frozenset({"view", "reshape", "expand", "unflatten", "getitem"})
 
 
-@dataclass(frozen=True)
-class Step:
-    """One operation of the graph.
-
-    Attributes:
-        name: module path and operation, for a reader.
-        inputs: indices of the values it takes; 0 is the input of the network.
-        output: index of the value it makes.
-        operation: how it is applied and where it bends.
-        last_use: indices of the values that no later step takes.
-
-    """
-
-    name: str
-    inputs: tuple[int, ...]
-    output: int
-    operation: Operation
-    last_use: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class PiecewiseLinearGraph:
-    """A piecewise-linear network in float64, step by step.
-
-    Attributes:
-        steps: the operations in order.
-        output: index of the value that the network returns.
-        input_shape: shape of one input.
-        output_shape: shape of one output.
-        widest: most numbers that one point needs at any step, for bounding memory.
-        units: piecewise-linear units: the ways in which an activation pattern can change.
-
-    """
-
-    steps: tuple[Step, ...]
-    output: int
-    input_shape: tuple[int, ...]
-    output_shape: tuple[int, ...]
-    widest: int
-    units: int
-
-    @torch.no_grad()
-    def evaluate(self, points: Tensor) -> Tensor:
-        """Return the outputs, float64 [N, *output_shape], at `points`, [N, *input_shape]."""
-        result = points.double()
-        for index, value in self.values(result):
-            if index == self.output:
-                result = value
-        return result
-
-    def values(self, points: Tensor) -> Iterator[tuple[int, Value]]:
-        """Yield index and value of every node at `points`, dropping what is not needed again."""
-        alive: dict[int, Value] = {0: points}
-        yield 0, points
-        for step in self.steps:
-            made = step.operation.apply([alive[index] for index in step.inputs])
-            alive[step.output] = made
-            yield step.output, made
-            for index in step.last_use:
-                alive.pop(index, None)
+class PiecewiseLinearGraph(StepGraph):
+    """A piecewise-linear network: every step is affine or bends along walls."""
 
 
 @dataclass(frozen=True)
@@ -169,11 +114,24 @@ def piecewise_linear_graph(
     """
     if not example_input.is_floating_point() or not bool(example_input.isfinite().all()):
         raise InputError("example_input", f"a tensor of {example_input.dtype}", "finite floats")
+    found = read_steps(module, example_input, PIECEWISE)
+    if isinstance(found, str):
+        return NotApplicable(f"The network cannot be read as piecewise linear: {found}.")
+    return PiecewiseLinearGraph(**vars(found))
+
+
+def read_steps(module: nn.Module, example_input: Tensor, table: Table) -> StepGraph | str:
+    """Read a network by the operations of a table, as `piecewise_linear_graph` does by its own.
+
+    Returns:
+        The steps, or what stands in the way, without its full stop.
+
+    """
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         try:
-            return _read(float64_copy(module), example_input.detach().double())
+            return _read(float64_copy(module), example_input.detach().double(), table)
         except RefusedError as refusal:
-            return NotApplicable(f"The network cannot be read as piecewise linear: {refusal}.")
+            return str(refusal)
 
 
 def is_piecewise_linear(module: nn.Module, example_input: Tensor) -> bool | NotApplicable:
@@ -182,7 +140,7 @@ def is_piecewise_linear(module: nn.Module, example_input: Tensor) -> bool | NotA
     return graph if isinstance(graph, NotApplicable) else True
 
 
-def _read(module: nn.Module, example: Tensor) -> PiecewiseLinearGraph:
+def _read(module: nn.Module, example: Tensor, table: Table) -> StepGraph:
     generator = torch.Generator().manual_seed(0)
     scale = 1 + example.abs().mean()
     probes = tuple(
@@ -190,7 +148,7 @@ def _read(module: nn.Module, example: Tensor) -> PiecewiseLinearGraph:
         for size in _BATCHES
     )
     traced = trace(module)
-    reader = _Reader(module, probes)
+    reader = _Reader(module, probes, table)
     for node in traced.nodes:
         # A user's operation, and below a user's forward, can raise anything.
         try:
@@ -207,8 +165,8 @@ def _read(module: nn.Module, example: Tensor) -> PiecewiseLinearGraph:
 class _Reader:
     """Reads the nodes of a traced network one by one."""
 
-    def __init__(self, module: nn.Module, probes: tuple[Tensor, ...]) -> None:
-        self.module = module
+    def __init__(self, module: nn.Module, probes: tuple[Tensor, ...], table: Table) -> None:
+        self.module, self.table = module, table
         self.first = probes
         self.known: dict[fx.Node, Any] = {}
         self.live: list[_Live] = []
@@ -271,22 +229,34 @@ class _Reader:
             return
         if name not in _TAKES_SIZE and _mentions_size((args, kwargs)):
             raise RefusedError(f"{describe(node)} on the number of examples in a batch")
-        operation = read_operation(node.target, call)
+        operation = read_operation(node.target, call, self.table)
         if isinstance(operation, str):
             raise RefusedError(f"{describe(node, module)}, {operation}")
-        made = tuple(operation.apply(values) for values in probes)
+        parts = operation.parts if isinstance(operation, Composite) else (Part(None, operation),)
+        said = describe(node, module)
+        values = list(inputs)
+        for part in parts:
+            taken = inputs if part.inputs is None else [values[place] for place in part.inputs]
+            values.append(self._step(said, part.operation, taken))
+        pair = name in ("max", "min") and not isinstance(call.run(probes[0]), Tensor)
+        self.known[node] = _ValuesAndPlaces(values[-1]) if pair else values[-1]
+
+    def _step(self, said: str, operation: Operation, inputs: Sequence[_Live]) -> _Live:
+        """Run an operation on the probes, and add it."""
+        made = tuple(
+            operation.apply([value.probes[batch] for value in inputs])
+            for batch in range(len(_BATCHES))
+        )
         if any(
             tensor.dim() == 0 or tensor.shape[0] != size
             for value, size in zip(made, _BATCHES, strict=True)
             for tensor in _tensors(value)
         ):
-            raise RefusedError(f"{describe(node, module)}, which moves or merges the batch axis")
+            raise RefusedError(f"{said}, which moves or merges the batch axis")
         value = _Live(len(self.live), made)
         self.live.append(value)
-        pair = name in ("max", "min") and not isinstance(call.run(probes[0]), Tensor)
-        self.known[node] = _ValuesAndPlaces(value) if pair else value
-        indices = tuple(value.index for value in inputs)
-        self.steps.append((describe(node, module), indices, value.index, operation))
+        self.steps.append((said, tuple(v.index for v in inputs), value.index, operation))
+        return value
 
     def _takes_apart(self, node: fx.Node) -> bool:
         """Read `.values` or `[0]` of a maximum along an axis."""
@@ -329,7 +299,7 @@ def _tensors(value: Value) -> list[Tensor]:
     return [value] if isinstance(value, Tensor) else list(value)
 
 
-def _assemble(reader: _Reader, input_shape: tuple[int, ...]) -> PiecewiseLinearGraph:
+def _assemble(reader: _Reader, input_shape: tuple[int, ...]) -> StepGraph:
     needed, kept = {reader.output}, []
     for entry in reversed(reader.steps):
         if entry[2] in needed:
@@ -353,12 +323,10 @@ def _assemble(reader: _Reader, input_shape: tuple[int, ...]) -> PiecewiseLinearG
             units += size
             sizes.append(size * bends.count)
     output_shape = tuple(reader.live[reader.output].probes[0].shape[1:])
-    return PiecewiseLinearGraph(
-        tuple(steps), reader.output, input_shape, output_shape, max(sizes), units
-    )
+    return StepGraph(tuple(steps), reader.output, input_shape, output_shape, max(sizes), units)
 
 
-def _check(graph: PiecewiseLinearGraph, reader: _Reader, module: nn.Module, points: Tensor) -> None:
+def _check(graph: StepGraph, reader: _Reader, module: nn.Module, points: Tensor) -> None:
     """Refuse a graph that mixes the examples of a batch or differs from the network."""
     floor = 0.0  # In the end that of the last step, which makes the output.
     for step in graph.steps:

@@ -14,6 +14,7 @@ from whynet.models.piecewise_linear_operations import (
     Competitors,
     Handler,
     Operation,
+    Read,
     Slot,
     Thresholds,
     Value,
@@ -24,7 +25,7 @@ from whynet.models.piecewise_linear_operations import (
 def kink(levels: Callable[[Call], tuple[float | Tensor, ...]], steepest: float = 1.0) -> Handler:
     """Make the handler of a continuous function of one number that bends at fixed levels."""
 
-    def handler(call: Call) -> Operation | str:
+    def handler(call: Call) -> Read:
         if len(call.probes) > 1:
             return "bends at a level that depends on the input"
         return Operation(
@@ -39,39 +40,39 @@ def at_zero(call: Call) -> tuple[float, ...]:
     return (0.0,)
 
 
-def leaky(call: Call) -> Operation | str:
+def leaky(call: Call) -> Read:
     """Read LeakyReLU: two slopes, one level."""
     slope = call.setting("negative_slope", 1, 0.01)
     return kink(at_zero, max(1.0, abs(slope)))(call)
 
 
-def rrelu(call: Call) -> Operation | str:
+def rrelu(call: Call) -> Read:
     """Read RReLU, whose slope is fixed in evaluation mode."""
     if call.setting("training", 3, False):
         return "draws its slope at random, because it is in training mode"
     return kink(at_zero, max(1.0, abs(call.setting("upper", 2, 1 / 3))))(call)
 
 
-def prelu(call: Call) -> Operation | str:
+def prelu(call: Call) -> Read:
     """Read PReLU: a learned slope per channel, one level."""
     weight = call.setting("weight", 1, None)
     return kink(at_zero, max(1.0, float(weight.detach().abs().max())))(call)
 
 
-def hardtanh(call: Call) -> Operation | str:
+def hardtanh(call: Call) -> Read:
     """Read Hardtanh: two levels."""
     low = call.setting("min_val", 1, -1.0)
     high = call.setting("max_val", 2, 1.0)
     return kink(lambda _: (float(low), float(high)))(call)
 
 
-def softshrink(call: Call) -> Operation | str:
+def softshrink(call: Call) -> Read:
     """Read Softshrink: two levels."""
     width = float(call.setting("lambd", 1, 0.5))
     return kink(lambda _: (-width, width))(call)
 
 
-def threshold(call: Call) -> Operation | str:
+def threshold(call: Call) -> Read:
     """Read Threshold, which is continuous only where its value is its threshold."""
     level = call.setting("threshold", 1, 0.0)
     if level != call.setting("value", 2, 0.0):
@@ -82,7 +83,7 @@ def threshold(call: Call) -> Operation | str:
 def clamp(*names: str) -> Handler:
     """Make the handler of `clamp` (min and max), `clamp_min` and `clamp_max`."""
 
-    def handler(call: Call) -> Operation | str:
+    def handler(call: Call) -> Read:
         bounds = [call.argument(place, name) for place, name in enumerate(names, start=1)]
         given = [bound for bound in bounds if bound is not None]
         if any(isinstance(bound, Slot) for bound in given):
@@ -101,7 +102,7 @@ def extreme_of_two(sign: int) -> Handler:
     with their places: then the operation gives the extremes, and the reader takes them apart.
     """
 
-    def handler(call: Call) -> Operation | str:
+    def handler(call: Call) -> Read:
         if len(call.args) != 2 or call.kwargs or not _both_tensors(call):
             if call.argument(1, "dim") is None:
                 return "takes the largest over the examples of a batch"
@@ -131,7 +132,7 @@ def _both_tensors(call: Call) -> bool:
 def extreme_of_axis(sign: int) -> Handler:
     """Make the handler of `amax` (sign 1) or `amin` (-1)."""
 
-    def handler(call: Call) -> Operation | str:
+    def handler(call: Call) -> Read:
         rank = call.probes[0].dim()
         dim, keep = call.argument(1, "dim", ()), call.argument(2, "keepdim", False)
         dims = [d % rank for d in ((dim,) if isinstance(dim, int) else dim or range(rank))]
@@ -160,7 +161,7 @@ def extreme_of_axis(sign: int) -> Handler:
 def max_pool(axes: int, adaptive: bool = False) -> Handler:
     """Make the handler of (adaptive) max pooling over the last `axes` axes."""
 
-    def handler(call: Call) -> Operation | str:
+    def handler(call: Call) -> Read:
         if call.setting("return_indices", 6, False) is True:
             return "returns the places of its maxima too, which jump"
         probe = call.probes[0]

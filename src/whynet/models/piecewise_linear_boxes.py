@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whynet.models.piecewise_linear import PiecewiseLinearGraph, Step
+from whynet.models.piecewise_linear import PiecewiseLinearGraph
 from whynet.models.piecewise_linear_box_walls import walls_at
 from whynet.models.piecewise_linear_cancellation import applied
 from whynet.models.piecewise_linear_operations import Competitors, Thresholds, Value
+from whynet.models.step_graph import Step
 from whynet.numerics import face_cutting
 from whynet.numerics.plane_cutting import refine
 from whynet.numerics.polytope_cells import Corners, PolytopeCells, kept_cells, merged_cells

@@ -64,8 +64,38 @@ class Competitors:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """A smooth function of one number; bends, where they are given, bound its derivatives.
+
+    Attributes:
+        name: for a reader.
+        value: the function, elementwise, float64.
+        slope: its derivative.
+        most_bend: ends of intervals to an upper bound of the second derivative's size inside,
+            infinite where the function is not defined.
+        most_twist: the same of the third derivative; infinite where there is none.
+        levels: where the slope jumps.
+        error: how far what torch computes may be from `value`, beyond round-off.
+
+    """
+
+    name: str
+    value: Callable[[Tensor], Tensor]
+    slope: Callable[[Tensor], Tensor]
+    most_bend: Callable[[Tensor, Tensor], Tensor]
+    most_twist: Callable[[Tensor, Tensor], Tensor]
+    levels: tuple[float, ...] = ()
+    error: float = 0.0
+
+
+@dataclass(frozen=True)
+class Product:
+    """A sum of products of one entry of the first input with one of the second."""
+
+
+@dataclass(frozen=True)
 class Operation:
-    """One piecewise-linear operation with its constants bound.
+    """One operation with its constants bound; piecewise linear where `curved` is None.
 
     Attributes:
         apply: values of the inputs at any points to the value of the output there.
@@ -73,12 +103,41 @@ class Operation:
             squared weights (errors taken as independent: Higham and Mary 2019,
             doi:10.1137/18M1226312). Kinks pass it on unchanged: they are 1-Lipschitz.
         bends: where the operation leaves its affine piece; None for an affine operation.
+        curved: how it curves, in graphs that bounds are proven on; None in piecewise-linear ones.
+        interval: ends of the one input to ends of the output, where that is known.
+        carried: whether bounds of the output are worth carrying back; else they are its
+            `interval` alone.
 
     """
 
     apply: Apply
     spread: Apply
     bends: Thresholds | Competitors | None = None
+    curved: Curve | Product | None = None
+    interval: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+    carried: bool = True
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the operations that a composite one is made of.
+
+    Attributes:
+        inputs: places of what it takes: those of the composite first, then the parts before it;
+            None for all inputs of the composite.
+        operation: it.
+
+    """
+
+    inputs: tuple[int, ...] | None
+    operation: Operation
+
+
+@dataclass(frozen=True)
+class Composite:
+    """An operation made of several; the last gives its value."""
+
+    parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True)
@@ -142,8 +201,10 @@ def _first_tensor(values: Iterable[Value]) -> Tensor:
     raise ValueError("no value to take the number of points from")
 
 
-Handler = Callable[[Call], Operation | str]
-"""Makes the operation of a call, or says why it is not piecewise linear (what it does)."""
+Read = Operation | Composite | str
+"""The operation of a call, or why there is none: what it does."""
+
+Handler = Callable[[Call], Read]
 
 _EPSILON_2 = 2.0**-104
 _PRODUCT = "multiplies two values that both depend on the input"

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whynet.models.piecewise_linear import PiecewiseLinearGraph, Step
+from whynet.models.piecewise_linear import PiecewiseLinearGraph
 from whynet.models.piecewise_linear_cancellation import applied
 from whynet.models.piecewise_linear_maxima import cut_at_winners, units_of
 from whynet.models.piecewise_linear_operations import Competitors, Thresholds
@@ -33,6 +33,7 @@ from whynet.models.piecewise_linear_plane_state import (
     part_of,
     refined,
 )
+from whynet.models.step_graph import Step
 from whynet.numerics.plane_cutting import cut_cells, ends_of, neighbors_of, refine
 from whynet.numerics.plane_joining import (
     SHARED,

@@ -16,11 +16,12 @@ from signal import SIG_IGN, SIGINT, signal
 import numpy as np
 import torch
 
-from whynet.models.piecewise_linear import PiecewiseLinearGraph, Step
+from whynet.models.piecewise_linear import PiecewiseLinearGraph
 from whynet.models.piecewise_linear_box_walls import walls_at
 from whynet.models.piecewise_linear_boxes import Limits, all_taken
 from whynet.models.piecewise_linear_local import LocalBend, local_maps
 from whynet.models.piecewise_linear_program_parts import Part, Wall, cuts, halves
+from whynet.models.step_graph import Step
 from whynet.numerics.polytope_cells import PolytopeCells
 
 _AT_ONCE = 2**22

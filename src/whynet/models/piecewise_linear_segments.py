@@ -16,8 +16,9 @@ from torch import Tensor
 
 from whynet.core.errors import InputError
 from whynet.core.outcome import NotApplicable
-from whynet.models.piecewise_linear import PiecewiseLinearGraph, Step
+from whynet.models.piecewise_linear import PiecewiseLinearGraph
 from whynet.models.piecewise_linear_operations import Competitors, Thresholds, Value
+from whynet.models.step_graph import Step
 from whynet.numerics.segment_knots import (
     EPSILON,
     Crossings,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from whynet.models import piecewise_linear_bends as bends
 from whynet.models import piecewise_linear_operations as affine
-from whynet.models.piecewise_linear_operations import Call, Handler, Operation
+from whynet.models.piecewise_linear_operations import Call, Composite, Handler, Operation
 
 _AXES = ("1d", "2d", "3d")
 _MOVES = """flatten unflatten reshape view permute transpose swapaxes swapdims movedim squeeze
@@ -187,29 +188,54 @@ def function_name(target: Callable[..., Any] | str) -> str:
     return name[1:] if name in IN_PLACE else name
 
 
-def find_handler(function: Callable[..., Any] | str, module: nn.Module | None) -> Handler | str:
+@dataclass(frozen=True)
+class Table:
+    """Operations that a reading of networks knows.
+
+    Attributes:
+        functions: name to handler.
+        modules: class to handler.
+        reasons: name, in lower case, to what is said of others: `which ...`.
+        unknown: what is said of the rest.
+
+    """
+
+    functions: Mapping[str, Handler]
+    modules: Mapping[type[nn.Module], Handler]
+    reasons: Mapping[str, str]
+    unknown: str
+
+
+PIECEWISE: Final = Table(FUNCTIONS, MODULES, REASONS, UNKNOWN)
+
+
+def find_handler(
+    function: Callable[..., Any] | str, module: nn.Module | None, table: Table
+) -> Handler | str:
     """Return the handler of an operation, or why there is none: `which …`, to follow its name.
 
     A subclass of a known module counts where it inherits `forward`.
     """
     if module is None:
         name = function_name(function)
-        found = FUNCTIONS.get(name)
+        found = table.functions.get(name)
     else:
         name = type(module).__name__
         if any((module._forward_hooks, module._forward_pre_hooks)):
             return "which carries a forward hook; remove it first"
-        known = (k for k in type(module).__mro__ if k in MODULES)
+        known: Iterator[Any] = (k for k in type(module).__mro__ if k in table.modules)
         inherited = (k for k in known if type(module).forward is k.forward)
-        found = next((MODULES[kind] for kind in inherited), None)
+        found = next((table.modules[kind] for kind in inherited), None)
     if found is not None:
         return found
-    return REASONS.get(name.lower(), UNKNOWN)
+    return table.reasons.get(name.lower(), table.unknown)
 
 
-def read_operation(target: Callable[..., Any] | str, call: Call) -> Operation | str:
-    """Return the operation of a call of `target`, or why it is not piecewise linear: `which …`."""
-    handler = find_handler(target, call.module)
+def read_operation(
+    target: Callable[..., Any] | str, call: Call, table: Table
+) -> Operation | Composite | str:
+    """Return the operation of a call of `target`, or why the table has none: `which …`."""
+    handler = find_handler(target, call.module, table)
     if isinstance(handler, str):
         return handler
     operation = handler(call)

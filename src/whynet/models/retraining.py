@@ -1,4 +1,4 @@
-"""Training a network again: other seeds, shuffled labels, fewer rows, another width or step size.
+"""Training a network again: other seeds, shuffled labels, fewer rows, another width, step or start.
 
 A `Trainer` joins the user's two functions, the one that builds the network and the one that
 trains it. What may be varied is read from the names of their arguments.
@@ -21,6 +21,7 @@ from whynet.core.errors import InputError
 from whynet.core.seeds import seed_from
 from whynet.models.data.examples import Examples
 from whynet.models.preservation import preserved
+from whynet.models.starting_weights import rescale
 
 Log = Callable[[int, Mapping[str, Any]], None]
 """Called in a training loop as `log(step, {"loss": …})`."""
@@ -54,6 +55,8 @@ class Variation:
         width: factor on the widths.
         learning_rate: factor on the step size.
         steps: factor on the length of training.
+        start: factor on the weights that the network starts from; gains of normalizations, which
+            are no draw, stay.
 
     """
 
@@ -63,6 +66,7 @@ class Variation:
     width: float = 1.0
     learning_rate: float = 1.0
     steps: float = 1.0
+    start: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -147,6 +151,8 @@ class Trainer:
             raise InputError(
                 "build", f"a function returning {type(module).__name__}", "a torch.nn.Module"
             )
+        if variation.start != 1:
+            rescale(module, variation.start)
         return module.train()
 
     def run(

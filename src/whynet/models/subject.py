@@ -21,10 +21,9 @@ from whynet.models.fitting_rows import forwarded
 from whynet.models.joint_checks import check_together
 from whynet.models.losses import Loss, load_loss
 from whynet.models.network_checks import (
-    Selected,
     built,
     checked_copy,
-    chosen_entry,
+    plain_copy,
     select_output,
     state_of,
 )
@@ -269,17 +268,17 @@ class Subject:
     @cached_property
     def graph(self) -> PiecewiseLinearGraph | NotApplicable:
         """The network as a piecewise-linear graph in float64, or why it is none."""
+        found = self.plain()
+        return found if isinstance(found, NotApplicable) else piecewise_linear_graph(*found)
+
+    def plain(self) -> tuple[nn.Module, Tensor] | NotApplicable:
+        """Return the network and an input in float64, as they are traced, or why they cannot be."""
         data = self.test if self.test is not None else self.train
         if data is None or not data.is_float:
             return NotApplicable(f"This does not apply: {TAGS['float-inputs']}.")
         inputs, _ = data.take([0], dtype=torch.float64)
         assert isinstance(inputs, Tensor)
-        module = copy.deepcopy(self.module).to("cpu", torch.float64)
-        with torch.no_grad():
-            outputs = module(inputs)
-        if not isinstance(outputs, Tensor):
-            module = Selected(module, *chosen_entry(outputs, self.output))
-        return piecewise_linear_graph(module, inputs[0])
+        return plain_copy(self.module, inputs, self.output), inputs[0]
 
     @cached_property
     def facts(self) -> SubjectFacts:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from whynet.core.errors import InputError
 from whynet.numerics.lanczos import Operator
+from whynet.numerics.long_products import long_product
 
 
 def project_out(basis: Tensor, columns: Tensor) -> Tensor:
@@ -17,7 +18,7 @@ def project_out(basis: Tensor, columns: Tensor) -> Tensor:
     Cost: 8 P q p flops.
     """
     for _ in range(2):
-        columns = columns - basis @ (basis.T @ columns)
+        columns = columns - basis @ long_product(basis.T, columns).to(columns)
     return columns
 
 
@@ -48,7 +49,7 @@ def check_orthonormal(basis: Tensor, size: int | None = None) -> None:
         raise InputError("deflation", f"shape {tuple(basis.shape)}", f"columns [{rows}, q]")
     if basis.shape[1] == 0:
         return
-    gram = basis.T @ basis
+    gram = long_product(basis.T, basis)
     error = float((gram - torch.eye(len(gram)).to(gram)).abs().max())
     if not error <= math.sqrt(torch.finfo(basis.dtype).eps):
         raise InputError("deflation", f"Q^T Q off the identity by {error:.1e}", "orthonormal Q")

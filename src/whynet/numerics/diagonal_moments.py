@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 import numpy as np
 import torch
@@ -19,12 +20,16 @@ from torch import Tensor
 
 from whynet.core.errors import InputError
 from whynet.core.estimate import Estimate
+from whynet.core.seeds import seed_from
 from whynet.numerics.deflation import check_orthonormal, project_out
 from whynet.numerics.intervals import mean_t
 from whynet.numerics.lanczos import Operator
 from whynet.numerics.probes import rademacher
 
 Floats = NDArray[np.float64]
+
+HELD: Final = 2**25
+"""Numbers of the probes that run together; those of small operators are all one group."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +101,8 @@ def diagonal_moments(
 ) -> DiagonalMoments:
     """Draw probes and take all moments from their products.
 
-    Cost: one product a probe and one a known direction, each in one call. Memory: three times
-    P * probes numbers.
+    Cost: one product a probe and one a known direction, as many in a call as `HELD` numbers allow.
+    Memory: seven times the numbers of a call, at most.
 
     Args:
         matmat: symmetric operator on columns, [P, p] to [P, p].
@@ -119,37 +124,87 @@ def diagonal_moments(
         raise InputError("blocks", f"sizes that add up to {sum(sizes)}", f"{size} in all")
     if probes < 2:
         raise InputError("probes", str(probes), "at least 2")
-    signs = rademacher(size, probes, seed, dtype=dtype, device=device)
-    return _moments(matmat, signs, sizes, deflation)
+    known, square = _known(matmat, size, deflation)
+    held = [float(part.sum()) for part in torch.split(known, sizes)]
+    together = max(1, min(probes, HELD // size))
+    running = _Running(sizes, known.new_zeros(size), known.new_zeros(size))
+    for first in range(0, probes, together):
+        signs = rademacher(
+            size,
+            min(together, probes - first),
+            seed_from("diagonal moments", seed, first) if first else seed,
+            dtype=dtype,
+            device=device,
+        )
+        columns = signs if deflation is None else project_out(deflation, signs)
+        running.add(signs, _finite(matmat(columns)))
+    return DiagonalMoments(
+        (known + running.mean).numpy(),
+        (running.spread / (probes - 1) / probes).sqrt().numpy(),
+        np.array(held),
+        np.concatenate(running.blocks),
+        square,
+        np.concatenate(running.squares),
+    )
 
 
-def _moments(
-    matmat: Operator, signs: Tensor, sizes: list[int], deflation: Tensor | None
-) -> DiagonalMoments:
-    size, probes = signs.shape
-    columns, known, square = signs, torch.zeros(size, dtype=torch.float64), 0.0
-    if deflation is not None and deflation.shape[-1]:
-        check_orthonormal(deflation, size)
-        columns = project_out(deflation, signs)
-        image = matmat(deflation).double()
-        known = (image * deflation.double()).sum(1).cpu()
-        square = float(image.square().sum())
-    images = matmat(columns).double()
+def _known(matmat: Operator, size: int, deflation: Tensor | None) -> tuple[Tensor, float]:
+    """Return the diagonal [P] on the known directions, and their squared Frobenius norm."""
+    known, square = torch.zeros(size, dtype=torch.float64), 0.0
+    if deflation is None or not deflation.shape[-1]:
+        return known, square
+    check_orthonormal(deflation, size)
+    for columns in torch.split(deflation, max(1, HELD // size), dim=1):
+        image = _finite(matmat(columns)).double()
+        known += (image * columns).sum(1).cpu()
+        square += float(image.square().sum())
+    return known, square
+
+
+def _finite(images: Tensor) -> Tensor:
     if not bool(torch.isfinite(images).all()):
         raise FloatingPointError(
             "The operator returned NaN or infinity; its diagonal cannot be measured."
         )
-    samples = (signs.double() * images).cpu()
-    parts = [part.sum(0).numpy() for part in torch.split(samples, sizes)]
-    held = [float(part.sum()) for part in torch.split(known, sizes)]
-    return DiagonalMoments(
-        (known + samples.mean(1)).numpy(),
-        (samples.std(1, correction=1) / probes**0.5).numpy(),
-        np.array(held),
-        np.stack(parts, axis=1),
-        square,
-        images.square().sum(0).cpu().numpy(),
-    )
+    return images
+
+
+@dataclass
+class _Running:
+    """Moments of the probes so far, joined as Chan, Golub and LeVeque (1983) join variances.
+
+    Attributes:
+        sizes: of the blocks.
+        mean: [P] of the samples.
+        spread: [P], sum of their squared distances from it.
+        count: of the samples.
+        blocks: [probes, blocks] of each group.
+        squares: [probes] of each group.
+
+    """
+
+    sizes: list[int]
+    mean: Tensor
+    spread: Tensor
+    count: int = 0
+    blocks: list[Floats] = field(default_factory=list)
+    squares: list[Floats] = field(default_factory=list)
+
+    def add(self, signs: Tensor, images: Tensor) -> None:
+        """Add a group of probes [P, p] with their products."""
+        products = images.double()
+        self.squares.append(products.square().sum(0).cpu().numpy())
+        samples = products.mul_(signs).cpu()
+        sums = [part.sum(0).numpy() for part in torch.split(samples, self.sizes)]
+        self.blocks.append(np.stack(sums, axis=1))
+        here = samples.mean(1)
+        more = samples.shape[1]
+        total = self.count + more
+        gap = here - self.mean
+        self.mean = self.mean + gap * (more / total)
+        within = samples.sub_(here[:, None]).square_().sum(1)
+        self.spread = self.spread + within + gap.square() * (self.count * more / total)
+        self.count = total
 
 
 def _shifted(samples: Floats, exact: float, what: str, level: float) -> Estimate:

@@ -27,6 +27,7 @@ from torch import Tensor
 from whynet.core.errors import InputError
 from whynet.core.estimate import Estimate, Kind
 from whynet.numerics.lanczos import Operator
+from whynet.numerics.long_products import long_norm, long_product
 from whynet.numerics.probes import gaussian
 
 Floats = NDArray[np.float64]
@@ -152,7 +153,7 @@ def exchangeable_samples(
 
 
 def _sketch(matmat: Operator, size: int, draws: Tensor) -> _Sketch:
-    tests = draws / draws.norm(dim=0) * size**0.5
+    tests = draws * (size**0.5 / long_norm(draws, dim=0)).to(draws)
     image = matmat(tests)
     basis, triangle = torch.linalg.qr(image)
     through = matmat(basis)
@@ -167,9 +168,9 @@ def _sketch(matmat: Operator, size: int, draws: Tensor) -> _Sketch:
     return _Sketch(
         size,
         plain(triangle),
-        plain(basis.T @ through),
-        plain(basis.T @ tests),
-        plain(through.T @ tests),
+        plain(long_product(basis.T, through)),
+        plain(long_product(basis.T, tests)),
+        plain(long_product(through.T, tests)),
         plain((tests.double() * image.double()).sum(0)),
         plain(tests.double().square().sum(0)),
         torch.finfo(tests.dtype).eps,

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from whynet.core.errors import InputError
+from whynet.numerics.long_products import long_norm, long_product
 
 Operator = Callable[[Tensor], Tensor]
 """Maps a vector [P] to [P], or columns [P, p] to [P, p]."""
@@ -142,7 +143,7 @@ def continue_lanczos(
         if step:
             betas.append(length)
         image = _apply(matvec, rows[step], step)
-        alpha = float(rows[step] @ image)
+        alpha = float(long_product(rows[step : step + 1], image))
         alphas.append(alpha)
         residual = image - alpha * rows[step]
         if step:
@@ -150,7 +151,7 @@ def continue_lanczos(
         if reorthogonalize:
             known = rows[: step + 1]
             for _ in range(2):
-                residual -= known.T @ (known @ residual)
+                residual -= known.T @ long_product(known, residual).to(residual)
         length = float(residual.double().norm())
         invariant = step + 1 == size or length <= _negligible(alphas, betas, residual)
         if invariant:
@@ -224,7 +225,7 @@ def lanczos_batch(
 def _reorthogonalize(residual: Tensor, basis: Tensor) -> None:
     """Remove from each row of `residual` [p, P] its part in `basis` [p, j, P], twice, in place."""
     for _ in range(2):
-        parts = torch.bmm(basis, residual[:, :, None])
+        parts = long_product(basis, residual[:, :, None]).to(basis)
         residual -= torch.bmm(basis.mT, parts)[:, :, 0]
 
 
@@ -252,7 +253,7 @@ def _norms(rows: Tensor) -> Tensor:
     """Norms of start vectors [p, P], checked: [p] float64 on the CPU."""
     if rows.shape[1] == 0 or not rows.dtype.is_floating_point:
         raise InputError("start_vector", f"{rows.shape[1]} entries of {rows.dtype}", "real numbers")
-    norms: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).cpu()
+    norms = long_norm(rows, dim=1).cpu()
     if not bool(((norms > 0) & torch.isfinite(norms)).all()):
         raise InputError("start_vector", "one that is zero or not finite", "a direction")
     return norms

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from whynet.core.errors import InputError
 from whynet.numerics.lanczos import Operator
+from whynet.numerics.long_products import long_product
 from whynet.numerics.probes import uniform_direction
 
 Floats = NDArray[np.float64]
@@ -78,10 +79,10 @@ class _Basis:
         if not bool(torch.isfinite(image).all()):
             raise FloatingPointError("The operator returned NaN or infinity.")
         known = self.rows[: place + 1]
-        parts = known @ image
-        residual = image - known.T @ parts
-        residual -= known.T @ (known @ residual)
-        column = parts.double().cpu().numpy()
+        parts = long_product(known, image)
+        residual = image - known.T @ parts.to(image)
+        residual -= known.T @ long_product(known, residual).to(image)
+        column = parts.cpu().numpy()
         # What couples it to the vectors before is known exactly from their own step.
         column[:place] = self.coupling
         self.matrix[: place + 1, place] = self.matrix[place, : place + 1] = column

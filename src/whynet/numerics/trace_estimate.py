@@ -105,7 +105,7 @@ def deflated_trace(
 
 def _forms(matmat: Operator, columns: Tensor) -> NDArray[np.float64]:
     """Quadratic forms v^T A v of columns [P, p], summed in float64: [p]."""
-    forms = (columns.double() * matmat(columns).double()).sum(0).cpu().numpy()
+    forms = (columns * matmat(columns)).sum(0, dtype=torch.float64).cpu().numpy()
     if not np.isfinite(forms).all():
         raise FloatingPointError(
             "The operator returned NaN or infinity; its trace cannot be measured."

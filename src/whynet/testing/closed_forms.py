@@ -50,7 +50,7 @@ def closed_forms() -> dict[str, ClosedForm]:
     from whynet.testing.robustness_forms import linear_classifier
     from whynet.testing.size_forms import two_layer_classes
     from whynet.testing.training_forms import linear_training
-    from whynet.testing.width_forms import one_step_widths
+    from whynet.testing.width_forms import one_step_starts, one_step_widths
 
     return {
         "logistic-labels": logistic_labels(),
@@ -69,6 +69,7 @@ def closed_forms() -> dict[str, ClosedForm]:
         "linear-training": linear_training(),
         "turned-copies": turned_copies(),
         "one-step-widths": one_step_widths(),
+        "one-step-starts": one_step_starts(),
         "ridge-rows": ridge_rows(),
         "retrained-ridge": retrained_ridge(),
     }

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import torch
+from scipy.special import digamma
 from torch import Tensor, nn
 
 from whynet.core.seeds import seed_from
@@ -78,3 +79,53 @@ def one_step_widths() -> ClosedForm:
         for factor in (0.5, 1.0, 2.0, 4.0)
     }
     return ClosedForm(subject, {"coordinate-check": truth}, over_examples=False)
+
+
+SCALES = (0.25, 1.0, 4.0)
+WIDER = 4
+"""Factor on the units of this form, so that logarithms of lengths are close to normal."""
+
+
+def build_wider(width_factor: float = 1.0) -> nn.Module:
+    """Return the same network with more units."""
+    return build(WIDER * width_factor)
+
+
+def step_once(model: nn.Module, inputs: Tensor, targets: Tensor) -> None:
+    """Take one step of gradient descent on the first layer, of one size at all widths."""
+    first, last = model.parameters()
+    with torch.no_grad():
+        gap = (model(inputs) - targets).mean()
+        first.sub_(0.1 * gap * last.T * inputs.mean(0))
+
+
+def one_step_starts() -> ClosedForm:
+    """On one input x of norm 1 a step moves W by a multiple of v xᵀ, of norm 1 before scaling.
+
+    Its length has one distribution at all widths n, and W is a Gaussian vector of 2n entries: the
+    mean logarithm of its length is that of a constant plus ψ(n)/2, and of the sine of its angle
+    to v xᵀ (ψ(n - 1/2) - ψ(n))/2, since the cosine's square is Beta(1/2, n - 1/2). Least-squares
+    slopes in the width therefore have known means, the same for every scale of the start.
+    """
+    x = torch.tensor([[0.6, 0.8]]).repeat(4, 1)
+    y = torch.full((4, 1), TARGET)
+
+    def subject(dtype: torch.dtype, draw: int) -> Subject:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_from("one-step-starts", draw))
+            module = build_wider()
+        return Subject(
+            module, train=(x, y), loss="mse", dtype=dtype, name="one step",
+            trainer=Trainer(build_wider, step_once, label=("one-step-starts",)),
+        )  # fmt: skip
+
+    units = WIDER * UNITS * np.array([0.5, 1.0, 2.0])
+    means = (digamma(units - 0.5) / 2 - digamma(units)) / math.log(2)
+    law = float(np.polyfit(np.log2(units), means, 1)[0])
+    truth: dict[Key, float] = {("furthest_slope", (("scale", c),)): law for c in SCALES}
+    truth |= {("slope", (("layer", "0"), ("scale", c))): law for c in SCALES}
+    truth |= {
+        ("parameters", (("width", factor),)): WIDER * UNITS * factor * (FEATURES + 1)
+        for factor in (0.5, 1.0, 2.0)
+    }
+    return ClosedForm(subject, {"weight-change": truth}, over_examples=False)

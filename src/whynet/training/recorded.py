@@ -16,9 +16,10 @@ from torch.utils._pytree import tree_map
 from whynet.core.estimate import Estimate, Kind
 from whynet.core.outcome import NotApplicable
 from whynet.core.seeds import seed_from
-from whynet.derivatives.empirical_ntk import NtkPlan, empirical_ntk, plan_ntk
+from whynet.derivatives.empirical_ntk import empirical_ntk, plan_ntk
 from whynet.derivatives.exact_kernels import exact_kernels, kept_random_state
 from whynet.derivatives.flat import Layout
+from whynet.derivatives.ntk_plan import NtkPlan
 from whynet.derivatives.objective import Objective
 from whynet.derivatives.obstacles import obstacle
 from whynet.derivatives.plan import Plan
@@ -116,9 +117,8 @@ class Now:
     def decay(self) -> torch.Tensor:
         """What weight decay adds to its diagonal, [P]."""
         known = {} if isinstance(self.stability, NotApplicable) else self.stability.decay
-        parameters = self.subject.parameters.items()
-        parts = [torch.full_like(p, known.get(name, 0.0)) for name, p in parameters]
-        return self.operator.layout.flatten(parts)
+        own = self.subject.parameters.items()
+        return self.operator.layout.flatten([torch.full_like(p, known.get(n, 0.0)) for n, p in own])
 
 
 def measured(now: Now, wanted: tuple[str, ...]) -> tuple[Values, PlanePicture | None]:

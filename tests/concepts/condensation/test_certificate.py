@@ -132,14 +132,38 @@ def test_a_false_map_of_channels_loosens_bounds_and_never_breaks_them(plain: tup
     assert np.median(found.highest) >= np.median(true.highest)
 
 
-def test_a_curved_network_has_no_bound_and_says_why() -> None:
-    narrow, inputs = network("transformer", 0)
-    subject = labelled(narrow, inputs)
-    other = copy.deepcopy(narrow)
+@pytest.mark.parametrize("name", ["transformer", "gated"])
+def test_a_curved_network_is_bounded_close_to_the_attack(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, inputs = network(name, 0)
+    if name == "gated":  # one vector an example
+        module = nn.Sequential(module, nn.Flatten(), nn.Linear(12, 3).double())
+    subject = labelled(module, inputs)
+    other = copy.deepcopy(module)
     with torch.no_grad():
-        other.head.bias += 0.1  # type: ignore[operator, union-attr]
+        generator = torch.Generator().manual_seed(0)
+        for parameter in other.parameters():
+            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter += 1e-3 * noise
+    for name, value in (("_HALVINGS", 1), ("_FARTHEST", 1.0)):
+        monkeypatch.setattr(f"whynet.concepts.condensation.difference.{name}", value)
+    content = certify(subject, other, {}, balls=Balls("linf", 0.01, 1))["balls"]
+    assert content["attacked"] * (1 - 1e-9) <= content["proven"] < 1.1 * content["attacked"]
+    assert "product" in content["curved"] and "rsqrt" in content["curved"]
+    assert not content["loose"] and content["labels"]["median_radius"] == 0.01
+    wide = certify(subject, other, {}, balls=Balls("linf", 30.0, 1))["balls"]
+    assert "No finite bound" in wide["not_applicable"]
+
+
+def test_an_operation_without_bound_is_named() -> None:
+    module = nn.Sequential(nn.Linear(2, 4), nn.Hardshrink(), nn.Linear(4, 2)).double()
+    subject = labelled(module, torch.randn(8, 2, dtype=torch.float64))
+    other = copy.deepcopy(module)
+    with torch.no_grad():
+        other[2].bias += 0.1  # type: ignore[operator]
     content = certify(subject, other, {})
-    assert "is a LayerNorm" in content["balls"]["not_applicable"]
+    assert "`1` is a Hardshrink" in content["balls"]["not_applicable"]
     assert content["errors"]["train"]["largest"] > 0
 
 

@@ -85,6 +85,21 @@ def smoke() -> tuple[object, dict[str, Tables]]:
     return run("phase-diagram")
 
 
+def test_rows_whose_band_leaves_the_grid_place_no_boundary() -> None:
+    gammas, others = np.arange(0.5, 2.01, 0.25), np.array([0.0, 0.5, 0.9])
+    edges = np.array([boundary(other) for other in others])
+    found = xr.DataArray(
+        (gammas[:, None] - edges)[..., None] * np.ones(3), dims=("gamma", "gamma_prime", "seed"),
+        coords={"gamma": gammas, "gamma_prime": others},
+    )  # fmt: skip
+    known = xr.Dataset({"boundary": (("gamma", "gamma_prime"), np.tile(edges, (len(gammas), 1)))})
+    rows = module._away(found, known)
+    assert set(rows) == {0.0, 0.5}  # at 0.9 the boundary is at 1.9, and the grid ends at 2
+    np.testing.assert_allclose(list(rows.values()), 0, atol=1e-12)
+    rows = module._away(-found, known)
+    np.testing.assert_allclose(list(rows.values()), 1.5)
+
+
 def test_the_smallest_grid_is_supported_and_its_control_refuted(smoke) -> None:  # type: ignore[no-untyped-def]
     verdict, _ = smoke
     assert verdict.state == "supported", verdict.sentence

@@ -10,6 +10,7 @@ import torch
 from matplotlib.figure import Figure as Canvas
 from torch import Tensor, nn
 
+from whynet.concepts.condensation.instruments import size_error
 from whynet.concepts.condensation.instruments.size_error import SHARES, relative_error
 from whynet.concepts.condensation.questions import size
 from whynet.concepts.measuring import measure
@@ -214,3 +215,22 @@ def test_regression_has_errors_and_no_finding() -> None:
 def test_names_cannot_mark_up() -> None:
     assert size._name("**`block`**") == "block"
     assert len(size._name("a" * 99)) == 24
+
+
+def test_where_a_pass_is_dear_test_rows_go_first_and_layers_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(0)
+    sizes = [8, 16, 16, 16, 3]
+    parts = [part for pair in itertools.pairwise(sizes) for part in (nn.Linear(*pair), nn.ReLU())]
+    subject = held(nn.Sequential(*parts[:-1]))
+    passes = 1 + len(SHARES) * 5
+    for rows, layers, examples in ((5000, 3, 600), (400, 3, 400), (200, 2, 300), (1, 1, 128)):
+        work = size_error.MOST_WORK / (passes * 3 * rows) * (1 - 1e-9)
+        monkeypatch.setattr(size_error, "forward_work", lambda _, work=work: work)
+        found = measure("size-error", subject)
+        assert isinstance(found, Measurement)
+        assert len(found.dataset["layer"]) == layers
+        assert any(f"subset of {examples} test" in note for note in found.notes) == (rows < 600)
+        missing = [note for note in found.notes if "not covered" in note]
+        assert len(missing) == (layers < 3)

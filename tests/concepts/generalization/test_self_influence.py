@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from whynet.concepts.measuring import measure
 from whynet.core.measurement import Measurement
 from whynet.core.outcome import NotApplicable
 from whynet.derivatives import damped_gauss_newton
+from whynet.derivatives.empirical_ntk import gradients, plan_ntk
 from whynet.models.subject import Subject
 from whynet.numerics.left_out import pull, softmax_root, without_row
 from whynet.testing.influence_forms import RIDGE, ROWS, population, ridge, ridge_rows
@@ -207,3 +209,34 @@ def test_refusals_are_sentences() -> None:
     refused = measure("self-influence", odd)
     assert isinstance(refused, NotApplicable)
     assert refused.reason.endswith("the loss is neither of classes nor of squares.")
+
+
+def test_the_last_layer_alone_records_nothing_before_it() -> None:
+    subject, x, _, _ = small()
+    every = plan_ntk(subject, x[:3])
+    alone = every.only(every.layers[-1])
+    found = gradients(subject, x[:20], alone)
+    assert alone.watched == {"2.weight", "2.bias"}
+    assert len(alone.keys) == 1 < len(every.keys)
+    wanted = torch.zeros(20, 3, 20, 3).double()
+    hidden = torch.tanh(subject.module[0](x[:20]))  # type: ignore[index]
+    gram = hidden @ hidden.T + 1
+    for output in range(3):
+        wanted[:, output, :, output] = gram
+    assert torch.allclose(found.products(found, "full"), wanted, atol=1e-12)
+
+
+def test_no_more_rows_run_at_once_than_a_batch_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject, x, y, _ = small()
+    narrow = Subject(subject.module, train=(x, y), batch_size=16)
+    seen: list[int] = []
+    forward = Subject.forward
+
+    def watched(self: Subject, parameters: Any, inputs: Any) -> Any:
+        seen.append(len(inputs))
+        return forward(self, parameters, inputs)
+
+    monkeypatch.setattr(Subject, "forward", watched)
+    found = left_out(narrow)
+    assert len(found.rows) == 120
+    assert max(seen) <= 16

@@ -17,8 +17,9 @@ from torch.nn import functional
 
 from whynet import InputError, Subject, kernels
 from whynet.derivatives import ntk_operator as operators
-from whynet.derivatives.empirical_ntk import NtkPlan, plan_ntk
+from whynet.derivatives.empirical_ntk import plan_ntk
 from whynet.derivatives.gradient_parts import Written
+from whynet.derivatives.ntk_plan import NtkPlan
 from whynet.models.families import mlp, transformer
 
 CLOSE = {torch.float32: 1e-5, torch.float64: 1e-10}

@@ -256,6 +256,7 @@ def _balls(
         "certified": float(certified.max() / found.scale),
         "attacked": float(reached.max() / found.scale),
         "median_ratio": typical,
+        "curved": list(found.curved),
         "loose": bool(certified.max() > LOOSE * reached.max()),
         "cells": _cells(cells, found.scale),
     }

@@ -18,8 +18,8 @@ from whynet.models.channel_flow import channel_groups
 from whynet.models.data.examples import Examples
 from whynet.models.difference_bounds import Balls, JointBounds, Norm
 from whynet.models.embedding import embedded
-from whynet.models.piecewise_linear import PiecewiseLinearGraph
-from whynet.models.piecewise_linear_operations import Thresholds
+from whynet.models.smooth_table import bounded_graph
+from whynet.models.step_graph import StepGraph, carried_back, curved_operations
 from whynet.models.subject import Subject
 
 WORK: Final = 1e8
@@ -39,6 +39,7 @@ class Bounds:
         centers: `[points, *input]`, float64.
         scale: the largest output of the network as it came, at the centers.
         highest: `[points]`, no output differs by more inside the ball of a point.
+        curved: names of the functions that curve, and `product` where two values are multiplied.
         label_radii: `[some points]`, the largest radius found at which both networks provably
             give the label of the center everywhere; 0 where the center's labels differ. None
             where there are no labels.
@@ -48,6 +49,7 @@ class Bounds:
     centers: Tensor
     scale: float
     highest: np.ndarray
+    curved: tuple[str, ...]
     label_radii: np.ndarray | None
 
 
@@ -70,7 +72,7 @@ def difference_bounds(
         norm: of the balls.
 
     Returns:
-        The bounds; or why there are none: the network is not piecewise linear.
+        The bounds; or why there are none: an operation has no bound, or the network is too large.
 
     """
     graphs = _graphs(subject, smaller, kept)
@@ -90,14 +92,19 @@ def difference_bounds(
     joint = _joint(graphs, inputs, torch.full((points,), radius, dtype=torch.float64), norm)
     unit = torch.eye(outputs.shape[1], dtype=torch.float64)[:, None]
     highest = joint.highest(None, torch.cat([unit, -unit])).amax(0)
+    if not bool(highest.isfinite().all()):
+        return NotApplicable(
+            f"No finite bound is found over balls of radius {radius:.3g}: give a smaller one."
+        )
     radii = None
     if "classification" in subject.loss.task:
         some = max(2, min(points, int(WORK / (_HALVINGS * work))))
         radii = _label_radii(graphs, inputs[:some], radius, norm)
-    return Bounds(inputs, float(outputs.abs().max()), highest.clamp_min(0.0).numpy(), radii)
+    scale, named = float(outputs.abs().max()), curved_operations(graph)
+    return Bounds(inputs, scale, highest.clamp_min(0.0).numpy(), named, radii)
 
 
-Graphs = tuple[PiecewiseLinearGraph, PiecewiseLinearGraph]
+Graphs = tuple[StepGraph, StepGraph]
 
 
 def _graphs(
@@ -105,8 +112,9 @@ def _graphs(
 ) -> Graphs | NotApplicable:
     """Return both networks as graphs of the same shapes."""
     wide = subject.in_precision(torch.float64)
-    if isinstance(wide.graph, NotApplicable):
-        return wide.graph
+    graph = _read(wide)
+    if isinstance(graph, NotApplicable):
+        return graph
     large = copy.deepcopy(wide.module).to("cpu").requires_grad_(False)
     small = copy.deepcopy(smaller.module).to("cpu", torch.float64).requires_grad_(False)
     data = subject.examples(subject.any_split)
@@ -117,19 +125,23 @@ def _graphs(
         one, two = small(example), twin.module(example)
     if isinstance(one, Tensor) and not torch.allclose(one, two, rtol=1e-9, atol=1e-9):
         raise InputError("kept", "channels with which the small network is another", "its channels")
-    return twin.graph if isinstance(twin.graph, NotApplicable) else (wide.graph, twin.graph)
+    second = _read(twin)
+    return second if isinstance(second, NotApplicable) else (graph, second)
 
 
-def _work(graph: PiecewiseLinearGraph) -> float:
-    """Return numbers that one point takes to bound all that enters kinks."""
+def _read(subject: Subject) -> StepGraph | NotApplicable:
+    found = subject.plain()
+    return found if isinstance(found, NotApplicable) else bounded_graph(*found)
+
+
+def _work(graph: StepGraph) -> float:
+    """Return numbers that one point takes to bound all that enters units and products."""
     sizes: dict[int, int] = {}
     point = torch.zeros(1, *graph.input_shape, dtype=torch.float64)
     with torch.no_grad():
         for index, value in graph.values(point):
             sizes[index] = value.numel() if isinstance(value, Tensor) else 0
-    after_kink = {s.output for s in graph.steps if isinstance(s.operation.bends, Thresholds)}
-    bent = {i for s in graph.steps if s.operation.bends is not None for i in s.inputs}
-    entries = sum(sizes[index] for index in bent - after_kink)
+    entries = sum(sizes[index] for index in carried_back(graph))
     return float(max(1, entries) * sum(sizes.values()))
 
 

@@ -95,9 +95,19 @@ def layer_directions(subject: Subject, seed: int = 0) -> tuple[LayerDirections, 
     return tuple(found)
 
 
+def direction_counts(subject: Subject, seed: int = 0) -> dict[str, int]:
+    """Return layer to its number of directions alone, as in `LayerDirections`.
+
+    Cost: one pass over at most 10,000 examples, and a complete linkage a layer.
+    """
+    return {path: count for path, (_, _, count) in _counted(subject, seed).items()}
+
+
 def _counted(subject: Subject, seed: int) -> dict[str, tuple[Record, np.ndarray, int]]:
     """Return, for every layer with any activity, its record, contributions and directions."""
     layers = find_layers(subject)
+    if not layers:
+        return {}
     lengths = _outgoing_lengths(subject)
     found = {}
     for rec in record(subject, layers, "train", seed):

@@ -23,6 +23,7 @@ from whynet.derivatives.subject_objective import objective_from
 from whynet.models.subject import Split, Subject
 from whynet.numerics.converged_quadrature import Spectrum, converged_quadrature
 from whynet.numerics.krylov_bounds import ends_of_spectrum
+from whynet.numerics.long_products import long_norm, long_product
 from whynet.numerics.thick_restart import Eigenpairs, extreme_eigenpairs
 
 Matrix = Literal["hessian", "gauss-newton", "fisher"]
@@ -247,9 +248,8 @@ def _read(
 
 def _share(found: Eigenpairs, slope: Tensor) -> Estimate:
     """Share of the gradient in the top space; how far that is off: Davis and Kahan (1970)."""
-    top = found.vectors[:, : found.largest].double()
-    whole = float(slope.double().norm())
-    part = float((top.T @ slope.double()).norm())
+    whole = float(long_norm(slope))
+    part = float(long_product(found.vectors[:, : found.largest].T, slope).norm())
     root = part / whole if whole else math.nan
     reach = min(1.0, found.angle)
     return Estimate(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from whynet.concepts.curvature.effort import FULL, PROBES, TOP, Effort, effort_for
@@ -19,6 +20,7 @@ from whynet.models.subject import Subject
 from whynet.numerics import lanczos_quadrature as slq
 from whynet.numerics.diagonal_moments import DiagonalMoments, diagonal_moments, together
 from whynet.numerics.extreme_eigenvalues import ExtremeEigenvalues, extreme_eigenvalues
+from whynet.numerics.long_products import long_norm, long_product
 from whynet.numerics.spectral_grid import density_grid
 from whynet.numerics.trace_estimate import deflated_trace
 
@@ -111,6 +113,9 @@ def with_extremes(state: State, converged_at: float = CONVERGED) -> State:
         dtype=layout.dtype,
         device=layout.device,
     )
+    # No more steps are taken: the basis, as large as all steps times the parameters, can go.
+    bare = replace(extremes.krylov, basis=extremes.vectors.new_empty(state.operator.size, 0))
+    extremes = replace(extremes, krylov=bare)
     converged = [
         index
         for index, (value, residual) in enumerate(
@@ -123,8 +128,9 @@ def with_extremes(state: State, converged_at: float = CONVERGED) -> State:
         basis = None  # nothing would be left for the probes
     known = np.zeros(0)
     if basis is not None:
-        products = state.operator.matmat(basis)
-        known = np.asarray((basis.double() * products.double()).sum(0).cpu())
+        parts = torch.split(basis, max(1, BASIS_NUMBERS // state.operator.size), dim=1)
+        forms = [long_product(part.T, state.operator.matmat(part)).diagonal() for part in parts]
+        known = np.asarray(torch.cat(forms).cpu())
     return replace(state, extremes=extremes, deflation=basis, known=known)
 
 
@@ -208,7 +214,7 @@ def ends(state: State) -> dict[str, Quantity]:
         "smallest": Quantity.from_estimate(extremes.smallest),
         "top": Quantity.stacked(top, "rank"),
         "gradient_norm": Quantity(
-            float(state.slope.norm()), how="norm of the gradient of the loss, up to round-off"
+            float(long_norm(state.slope)), how="norm of the gradient of the loss, up to round-off"
         ),
     }
 
@@ -242,7 +248,7 @@ def gradient_share(state: State) -> dict[str, Quantity]:
     gap = extremes.top[count - 1].value - extremes.top[count].value
     residual = float(np.linalg.norm(extremes.residuals[:count]))
     reach = min(1.0, residual / gap) if gap > 0 else 1.0
-    part = extremes.vectors[:, :count].double().T @ state.slope.double()
+    part = long_product(extremes.vectors[:, :count].T, state.slope)
     root = min(1.0, float(part.norm()) / whole)
     return {
         "gradient_share": Quantity(

@@ -37,7 +37,8 @@ from whynet.derivatives.damped_gauss_newton import (
     Jacobians,
     Solver,
 )
-from whynet.derivatives.empirical_ntk import NtkPlan, plan_ntk
+from whynet.derivatives.empirical_ntk import plan_ntk
+from whynet.derivatives.ntk_plan import NtkPlan
 from whynet.models.scores import has_one_label
 from whynet.models.subject import Subject
 from whynet.numerics.left_out import without_row

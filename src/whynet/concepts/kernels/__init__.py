@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from whynet.concepts.kernels.theory.gaussian_process import posterior as posterior
     from whynet.concepts.kernels.theory.infinite_network import InfiniteNetwork as InfiniteNetwork
     from whynet.concepts.kernels.theory.infinite_network import infinite_width as infinite_width
-    from whynet.derivatives.empirical_ntk import NtkPlan as NtkPlan
     from whynet.derivatives.empirical_ntk import plan_ntk as plan_ntk
     from whynet.derivatives.ntk_operator import NtkOperator as NtkOperator
+    from whynet.derivatives.ntk_plan import NtkPlan as NtkPlan
 
 _HOMES = {
     "ntk": "whynet.concepts.kernels.empirical",
@@ -34,7 +34,7 @@ _HOMES = {
     "posterior": "whynet.concepts.kernels.theory.gaussian_process",
     "Posterior": "whynet.concepts.kernels.theory.gaussian_process",
     "plan_ntk": "whynet.derivatives.empirical_ntk",
-    "NtkPlan": "whynet.derivatives.empirical_ntk",
+    "NtkPlan": "whynet.derivatives.ntk_plan",
     "NtkOperator": "whynet.derivatives.ntk_operator",
 }
 

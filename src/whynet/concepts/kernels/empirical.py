@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from whynet.core.errors import InputError
-from whynet.derivatives.empirical_ntk import MEMORY, NtkPlan, empirical_ntk, plan_ntk
+from whynet.derivatives.empirical_ntk import MEMORY, empirical_ntk, plan_ntk
 from whynet.derivatives.ntk_of_rows import ntk_blocks, ntk_traces
 from whynet.derivatives.ntk_operator import NtkOperator, ntk_operator
+from whynet.derivatives.ntk_plan import NtkPlan
 from whynet.models.fitting_rows import row_count
 from whynet.models.subject import Subject
 

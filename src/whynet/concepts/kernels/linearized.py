@@ -11,8 +11,9 @@ from torch import Tensor
 
 from whynet.core.estimate import Estimate
 from whynet.core.measurement import Quantity
-from whynet.derivatives.empirical_ntk import NtkPlan, empirical_ntk
+from whynet.derivatives.empirical_ntk import empirical_ntk
 from whynet.derivatives.gradient_parts import Form
+from whynet.derivatives.ntk_plan import NtkPlan
 from whynet.models.scores import IGNORED, labels_of
 from whynet.models.subject import Split, Subject
 from whynet.numerics import intervals

@@ -71,7 +71,14 @@ def values_by_seed(
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel(labels[0])
     axes.set_ylabel(labels[1])
-    axes.legend(fontsize="small", title=f"line: {expected:.3g}, {words}")
+    # The numbers lie anywhere: inside the axes the legend would cover some.
+    figure.legend(
+        loc="outside upper center",
+        ncols=2 if len(measured) > 1 else 1,
+        frameon=False,
+        fontsize="small",
+        title=f"line: {expected:.3g}, {words}",
+    )
 
 
 def losses_and_levels(

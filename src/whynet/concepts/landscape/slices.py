@@ -25,6 +25,7 @@ from whynet.models.batch_norm import batch_normalized, recalibrate
 from whynet.models.data.examples import Examples
 from whynet.models.features import bounded
 from whynet.models.subject import Split, Subject
+from whynet.numerics.long_products import long_norm
 
 Directions = Literal["random", "eigenvectors"]
 
@@ -117,7 +118,7 @@ def loss_slice(
     if batch_normalized(subject.module):
         notes.append("Statistics of batch normalization were reset at every point.")
     lengths = tuple(
-        float(torch.cat([p.reshape(-1) for p in axis.values()]).norm()) for axis in axes
+        float(long_norm(torch.cat([p.reshape(-1) for p in axis.values()]))) for axis in axes
     )
     shaped = np.array(losses).reshape(grid.shape[:-1])
     return LossSlice(positions, shaped, directions, lengths, examples.count, tuple(notes))
@@ -145,7 +146,7 @@ def _eigenvectors(
 ) -> list[dict[str, Tensor]]:
     found = spectrum(subject, k=count, smallest=0, split=split, rows=rows, seed=seed)
     layout = Layout.of(subject.parameters)
-    size = layout.flatten(tuple(subject.parameters.values())).norm()
+    size = long_norm(layout.flatten(tuple(subject.parameters.values())))
     columns = (found.vectors[:, :count] * size).unbind(1)
     return [dict(zip(layout.names, layout.unflatten(column), strict=True)) for column in columns]
 

@@ -34,7 +34,7 @@ class SelfAttention(nn.Module):
         """Map `[batch, tokens, width]` to the same shape."""
         batch, count, width = tokens.shape
         read = self.read(tokens).reshape(batch, count, 3, self.heads, width // self.heads)
-        query, key, value = read.permute(2, 0, 3, 1, 4).unbind(0)
+        query, key, value = read.permute(0, 2, 3, 1, 4).unbind(1)
         scores = query @ key.transpose(-2, -1) / math.sqrt(width // self.heads)
         mixed = torch.softmax(scores, dim=-1) @ value
         return self.write(mixed.transpose(1, 2).reshape(batch, count, width))  # type: ignore[no-any-return]

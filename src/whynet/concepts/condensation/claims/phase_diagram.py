@@ -68,7 +68,8 @@ These are exponents of a family; one network has none.
     tolerance="S is fitted over the widths for each seed. Supported where, by 95 % intervals over "
     "seeds, at least 0.9 of all points of the grid where scaling suggests |S| ≥ 0.2 have the sign "
     "the theorem gives, S passes zero within 0.25 in γ of the boundary at every γ' whose boundary "
-    "lies between points of the grid at most 0.5 apart, and within 0.15 in the mean over them. "
+    "lies 0.25 or more inside the grid, between points at most 0.5 apart, and within 0.15 in the "
+    "mean over them. "
     "Refuted where one lies outside.",
 )  # fmt: skip
 
@@ -171,13 +172,15 @@ def judge(measured: xr.Dataset, predicted: xr.Dataset) -> Judgement:
 def _away(found: xr.DataArray, known: xr.Dataset) -> dict[float, NDArray[Any]]:
     """Return γ of the measured boundary less the predicted one by γ', one a seed.
 
-    Where S never passes zero the whole extent of the grid stands in.
+    Rows whose band leaves the grid are left out: S may pass zero beyond it. Where S never passes
+    zero in another row the whole extent of the grid stands in.
     """
     gammas, rows = found["gamma"].values, {}
     for place, other in enumerate(found["gamma_prime"].values.tolist()):
         edge = float(known["boundary"].values[0, place])
         below, above = gammas[gammas < edge], gammas[gammas > edge]
-        if len(below) and len(above) and above[0] - below[-1] <= APART:
+        inside = gammas[0] <= edge - ROW + 1e-9 and gammas[-1] >= edge + ROW - 1e-9
+        if inside and len(below) and len(above) and above[0] - below[-1] <= APART:
             at = crossings(gammas, found.values[:, place])
             rows[other] = np.nan_to_num(at - edge, nan=float(np.ptp(gammas)))
     return rows

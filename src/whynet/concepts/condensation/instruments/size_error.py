@@ -17,6 +17,7 @@ from whynet.models.features import bounded
 from whynet.models.reduced_layers import Hidden, Reduction, find_hidden, moments, outputs_of
 from whynet.models.scores import correct, has_one_label
 from whynet.models.subject import Subject
+from whynet.models.threads import forward_work
 from whynet.numerics import intervals
 from whynet.numerics.jackknife import delete_group, groups_of
 from whynet.numerics.unit_subsets import Layer, pivots, refit
@@ -42,6 +43,11 @@ DRAWS = 3
 
 GROUPS = 30
 MOST_LAYERS, MOST_TRAIN, MOST_TEST = 6, 5_000, 2_000
+ENOUGH_TEST = 256
+"""Test examples down to which they alone are made fewer where a pass is dear; then layers are."""
+
+MOST_WORK = 8e12
+"""Floating-point operations that the passes over the test data may take: minutes on a core."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,7 @@ class State:
     layers: tuple[Hidden, ...]
     uncovered: tuple[str, ...]
     sizes: dict[str, tuple[Size, ...]]
+    most_test: int = MOST_TEST
     examples: int = 0
     accuracy: float | None = None
 
@@ -83,17 +90,34 @@ def start(subject: Subject, seed: int) -> State | NotApplicable:
             "This does not apply: no hidden layer was found that stands between two linear "
             "layers and that nothing else reads."
         )
+    layers, most_test = _affordable(subject, min(MOST_LAYERS, len(found)))
     widest = sorted(found, key=lambda hidden: -hidden.width)[:MOST_LAYERS]
+    widest = [widest[i] for i in np.linspace(0, len(widest) - 1, layers).round().astype(int)]
     kept = tuple(hidden for hidden in found if hidden in widest)
     left = tuple(hidden.path for hidden in found if hidden not in widest)
-    return State(subject, seed, kept, (*others, *left), {})
+    return State(subject, seed, kept, (*others, *left), {}, most_test)
+
+
+def _affordable(subject: Subject, layers: int) -> tuple[int, int]:
+    """Return how many layers are reduced, and on how many test examples at most.
+
+    From the operations of a forward pass alone, never from time or values.
+    """
+    work = forward_work(subject)
+    if not work:
+        return layers, MOST_TEST
+    passes = int(MOST_WORK / (work * (1 + len(SHARES) * (2 + DRAWS))))
+    if passes >= ENOUGH_TEST * layers:
+        return layers, min(MOST_TEST, passes // layers)
+    layers = max(1, passes // ENOUGH_TEST)
+    return layers, min(MOST_TEST, max(ENOUGH_TEST // 2, passes // layers))
 
 
 def advance(state: State) -> State:
     """Reduce each layer alone to every size in every way, and run the test data through."""
     subject = state.subject
     train = bounded(subject.examples("train"), MOST_TRAIN, "train", state.seed)
-    test = bounded(subject.examples("test"), MOST_TEST, "test", state.seed)
+    test = bounded(subject.examples("test"), state.most_test, "test", state.seed)
     layers = moments(subject, state.layers, train)
     sizes, accuracy = {}, None
     for hidden in state.layers:
@@ -257,7 +281,7 @@ def _notes(state: State) -> tuple[str, ...]:
     if state.uncovered:
         shown = ", ".join(state.uncovered[:6]) + ("…" if len(state.uncovered) > 6 else "")
         notes.append(f"Hidden layers that are not covered: {shown}.")
-    for split, most in (("train", MOST_TRAIN), ("test", MOST_TEST)):
+    for split, most in (("train", MOST_TRAIN), ("test", state.most_test)):
         if state.subject.examples(split).count > most:  # type: ignore[arg-type]
             notes.append(f"A seeded subset of {most:,} {split} examples was used.")
     return tuple(notes)

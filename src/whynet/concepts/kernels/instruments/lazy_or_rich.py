@@ -20,7 +20,8 @@ from whynet.core.instrument import Instrument
 from whynet.core.measurement import Measurement, Quantity
 from whynet.core.outcome import NotApplicable
 from whynet.core.seeds import seed_from
-from whynet.derivatives.empirical_ntk import NtkPlan, empirical_ntk, plan_ntk
+from whynet.derivatives.empirical_ntk import empirical_ntk, plan_ntk
+from whynet.derivatives.ntk_plan import NtkPlan
 from whynet.models.retraining import Diverged, Variation
 from whynet.models.scores import has_one_label
 from whynet.models.subject import Subject

@@ -1,0 +1,294 @@
+"""Operations that carry a tangent along, each with its derivative in reverse, in few passes.
+
+A single pass differentiates outputs and tangents of a network once in reverse. PyTorch cannot do
+that through softmax, whose forward mode edits what the reverse pass needs; of layer normalization
+and GELU it records every step of the tangent's formula, and the parts of a dense layer's gradient
+it adds up one by one. Here each operation is one node of the graph with two outputs, the value and
+its tangent; what both need is computed once. The plan holds the products against float64
+differences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from whynet.derivatives.rewritten_operations import (
+    DTYPES,
+    SMOOTH,
+    bound_call,
+    changes_input,
+    is_recomputed,
+    layer_norm_derivatives,
+    slope_of,
+)
+
+Pair = tuple[Tensor, Tensor]
+"""A value and its tangent."""
+
+SOFTMAX = (functional.softmax, torch.softmax, Tensor.softmax)
+
+
+class _Carrying(TorchFunctionMode):
+    """Calls the functions of this file on inputs that have a tangent."""
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if args and isinstance(args[0], Tensor) and args[0].dtype in DTYPES and not is_recomputed():
+            pair = _carried(func, args, kwargs)
+            if pair is not None:
+                return forward_ad.make_dual(*pair)  # type: ignore[no-untyped-call]
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def carrying() -> Iterator[None]:
+    """Let networks called inside use the operations of this file.
+
+    For outputs and tangents that are differentiated once, in reverse.
+    """
+    with _Carrying():
+        yield
+
+
+def _carried(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Pair | None:
+    """Return a value and its tangent; None where that is left to PyTorch."""
+    rest = args[1:]
+    if func is functional.linear:
+        return _linear(*args, **kwargs)
+    if func is functional.layer_norm:
+        return _layer_norm(*args, **kwargs)
+    if func not in SMOOTH and func not in SOFTMAX:
+        return None
+    x, moved = _parts(args[0])
+    if x is None or moved is None:
+        return None
+    if func in SOFTMAX:
+        dim = _axis(rest, kwargs)
+        return None if dim is None else _Softmax.apply(x, moved, dim % x.ndim)  # type: ignore[no-untyped-call]
+    if changes_input(rest, kwargs):
+        return None
+    found: Pair = _Smooth.apply(x, moved, bound_call(SMOOTH[func], rest, kwargs))  # type: ignore[no-untyped-call]
+    return found
+
+
+def _parts(tensor: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """Return a tensor and its tangent, where it has one."""
+    if tensor is None:
+        return None, None
+    found = forward_ad.unpack_dual(tensor)  # type: ignore[no-untyped-call]
+    return found.primal, found.tangent
+
+
+def _axis(rest: Sequence[Any], kwargs: Mapping[str, Any]) -> int | None:
+    """Return the axis of a softmax in its own precision, None of any other."""
+    if any(isinstance(value, torch.dtype) for value in (*rest, *kwargs.values())):
+        return None
+    found = rest[0] if rest else kwargs.get("dim")
+    return found if isinstance(found, int) else None
+
+
+def _alike(tensors: Sequence[Tensor | None]) -> bool:
+    return len({t.dtype for t in tensors if t is not None}) == 1
+
+
+class _Smooth(torch.autograd.Function):
+    """A function of each number by itself."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, moved: Tensor, function: Callable[[Tensor], Tensor]) -> Pair:
+        slope = slope_of(function, x, 1)
+        ctx.function = function
+        ctx.save_for_backward(x, moved, slope)
+        ctx.set_materialize_grads(False)
+        return function(x), moved * slope
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        x, moved, slope = ctx.saved_tensors
+        g, h = gradients
+        by_x = None if g is None else g * slope
+        if h is None:
+            return by_x, None, None
+        bent = slope_of(ctx.function, x, 2).mul_(moved)
+        by_x = bent.mul_(h) if by_x is None else by_x.addcmul_(bent, h)
+        return by_x, h * slope, None
+
+
+class _Softmax(torch.autograd.Function):
+    """Softmax along an axis."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, moved: Tensor, dim: int) -> Pair:
+        y = torch.softmax(x, dim)
+        ctx.dim = dim
+        ctx.save_for_backward(y, moved)
+        ctx.set_materialize_grads(False)
+        # The derivative is symmetric: what takes gradients back takes tangents along.
+        return y, torch._softmax_backward_data(moved, y, dim, y.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        y, moved = ctx.saved_tensors
+        g, h = gradients
+        by_moved = None
+        if h is not None:
+            by_moved = torch._softmax_backward_data(h, y, ctx.dim, y.dtype)
+            crossed = moved - (y * moved).sum(ctx.dim, keepdim=True)
+            bent = crossed.mul_(h).sub_(moved * (y * h).sum(ctx.dim, keepdim=True))
+            g = bent if g is None else bent.add_(g)
+        by_x = None if g is None else torch._softmax_backward_data(g, y, ctx.dim, y.dtype)
+        return by_x, by_moved, None
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Pair | None:
+    parts = [_parts(tensor) for tensor in (x, weight, bias)]
+    if all(moved is None for _, moved in parts) or not _alike([x, weight, bias]):
+        return None
+    if weight.ndim != 2 or x.ndim < 2:
+        return None
+    (held, moved), *others = parts
+    assert held is not None
+    rows = held.reshape(-1, held.shape[-1])
+    along = None if moved is None else moved.reshape(rows.shape)
+    value, tangent = _Linear.apply(rows, along, *(t for pair in others for t in pair))  # type: ignore[no-untyped-call]
+    shape = (*x.shape[:-1], len(weight))
+    return value.reshape(shape), tangent.reshape(shape)
+
+
+class _Linear(torch.autograd.Function):
+    """Rows [R, features] times a matrix, and a bias; three matrix products, and five back."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        moved: Tensor | None,
+        weight: Tensor,
+        turned: Tensor | None,
+        bias: Tensor | None,
+        shifted: Tensor | None,
+    ) -> Pair:
+        ctx.save_for_backward(x, moved, weight, turned)
+        ctx.set_materialize_grads(False)
+        value = _affine(bias, x, weight)
+        if turned is not None:
+            tangent = _affine(shifted, x, turned)
+            if moved is not None:
+                tangent.addmm_(moved, weight.T)
+        elif moved is not None:
+            tangent = _affine(shifted, moved, weight)
+        else:
+            assert shifted is not None
+            tangent = shifted.expand(value.shape)
+        return value, tangent
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        x, moved, weight, turned = ctx.saved_tensors
+        g, h = gradients
+        by_x = by_moved = by_weight = by_bias = None
+        if ctx.needs_input_grad[0]:
+            by_x = _sum_of_products([(g, weight), (h, turned)])
+        if moved is not None and ctx.needs_input_grad[1]:
+            by_moved = _sum_of_products([(h, weight)])
+        if ctx.needs_input_grad[2]:
+            pairs = [(g, x), (h, moved)]
+            by_weight = _sum_of_products([(None if a is None else a.T, b) for a, b in pairs])
+        if ctx.needs_input_grad[4] and g is not None:
+            by_bias = g.sum(0)
+        return by_x, by_moved, by_weight, None, by_bias, None
+
+
+def _affine(added: Tensor | None, rows: Tensor, matrix: Tensor) -> Tensor:
+    return rows @ matrix.T if added is None else torch.addmm(added, rows, matrix.T)
+
+
+def _sum_of_products(pairs: Sequence[tuple[Tensor | None, Tensor | None]]) -> Tensor | None:
+    total: Tensor | None = None
+    for left, right in pairs:
+        if left is not None and right is not None:
+            total = left @ right if total is None else total.addmm_(left, right)
+    return total
+
+
+def _layer_norm(
+    x: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Pair | None:
+    """Normalize over the last axis."""
+    (held, moved), *others = (_parts(tensor) for tensor in (x, weight, bias))
+    if moved is None or len(normalized_shape) != 1 or not _alike([x, weight, bias]):
+        return None
+    assert held is not None
+    count = held.shape[-1]
+    filled = [
+        held.new_full((count,), 1.0 - place) if tensor is None else tensor
+        for place, (tensor, _) in enumerate(others)
+    ]
+    tangents = [held.new_zeros(count) if t is None else t for _, t in others]
+    rows = held.reshape(-1, count)
+    value, tangent = _LayerNorm.apply(rows, moved.reshape(rows.shape), *filled, *tangents, eps)  # type: ignore[no-untyped-call]
+    return value.reshape(x.shape), tangent.reshape(x.shape)
+
+
+class _LayerNorm(torch.autograd.Function):
+    """Layer normalization of rows [R, n]."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        moved: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        turned: Tensor,
+        shifted: Tensor,
+        eps: float,
+    ) -> Pair:
+        value, ctx.mean, ctx.scale = torch.native_layer_norm(x, x.shape[-1:], weight, bias, eps)
+        ctx.save_for_backward(x, moved, weight, turned, shifted)
+        ctx.set_materialize_grads(False)
+        # The derivative of <gradients, changes> by what came back is the tangent.
+        tangent, _, _ = layer_norm_derivatives(
+            (moved, turned, shifted), x, x, weight, ctx.mean, ctx.scale, False
+        )
+        assert tangent is not None
+        return value, tangent
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        x, moved, weight, turned, shifted = ctx.saved_tensors
+        g, h = gradients
+
+        def back(signal: Tensor, wanted: list[bool]) -> Any:
+            return torch.ops.aten.native_layer_norm_backward(
+                signal, x, x.shape[-1:], ctx.mean, ctx.scale, weight, weight, wanted
+            )
+
+        by_x, by_weight, by_bias = (None, None, None) if g is None else back(g, [True] * 3)
+        by_moved = None
+        if h is not None:
+            by_moved = back(h, [True, False, False])[0]
+            _, bent, own = layer_norm_derivatives(
+                (moved, turned, shifted), h, x, weight, ctx.mean, ctx.scale, True
+            )
+            by_x = bent if by_x is None else by_x + bent
+            by_weight = own if by_weight is None else by_weight + own
+        return by_x, by_moved, by_weight, by_bias, None, None, None
