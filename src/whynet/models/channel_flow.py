@@ -163,7 +163,7 @@ class Watching(TorchFunctionMode):
 
     def _made(self, layer: Layer, call: LayerCall, result: Tensor) -> Held:
         channels = self.gathered.opened(layer, result.shape[call.out_axis])
-        labels = labels_along(call.out_axis % result.ndim, result)
+        labels = labels_along(call.out_axis % result.ndim, result).cpu()
         made = self._held[result] = Held(Produced(layer), channels, labels)
         return made
 
@@ -189,7 +189,7 @@ class Watching(TorchFunctionMode):
             if name is not None:
                 self.gathered.vectors.append((name, 0, channels))
         node = Filtered(node, Entries(layer.weight, places), bias, layer.padded)
-        labels = labels_along(call.out_axis % result.ndim, result)
+        labels = labels_along(call.out_axis % result.ndim, result).cpu()
         self._held[result] = Held(node, channels, labels)
 
     def _follow(

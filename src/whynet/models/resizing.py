@@ -98,7 +98,7 @@ def places_that_stay(
 
 
 def _left(units: Tensor, stays: Tensor) -> Tensor:
-    return torch.where(units < 0, True, stays[units.clamp_min(0)])
+    return torch.where(units < 0, True, stays.cpu()[units.clamp_min(0)])
 
 
 def cut(module: nn.Module, *changes: tuple[Group, Tensor]) -> None:
@@ -115,8 +115,9 @@ def cut(module: nn.Module, *changes: tuple[Group, Tensor]) -> None:
             known = left.get((name, axis))
             left[name, axis] = places if known is None else known & places
     for (name, axis), places in left.items():
-        kept = torch.nonzero(places).reshape(-1)
-        set_tensor(module, name, held_state(module)[name].index_select(axis, kept))
+        tensor = held_state(module)[name]
+        kept = torch.nonzero(places).reshape(-1).to(tensor.device)
+        set_tensor(module, name, tensor.index_select(axis, kept))
 
 
 def columns_of(layer: Layer) -> Tensor:
