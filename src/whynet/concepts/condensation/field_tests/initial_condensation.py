@@ -132,7 +132,7 @@ def _targets(subject: Subject) -> Array:
     targets = subject.outputs("train")[1]
     if subject.loss.name != "cross_entropy":
         return np.asarray(targets.double().numpy().reshape(len(targets), -1))
-    return np.eye(subject.output_shape[-1])[targets.numpy().reshape(-1)]
+    return np.asarray(np.eye(subject.output_shape[-1])[targets.numpy().reshape(-1)])
 
 
 def _residual(subject: Subject, targets: Array) -> Array:
