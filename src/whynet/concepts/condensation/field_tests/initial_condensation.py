@@ -73,7 +73,7 @@ def _layers(subject: Subject) -> Pair | None:
 
 def check_on(subject: Subject, seed: int) -> tuple[Check, ...] | NotApplicable:
     """Check the form, the activation, and that weights grew much and are still small."""
-    if subject.loss.name not in ("mse", "cross_entropy", "bce") or len(subject.output_shape) > 2:
+    if subject.loss.name not in ("mse", "cross_entropy", "bce") or not _one_target(subject):
         return NotApplicable(
             "This does not apply: the residual at the start is known of one squared error, "
             "cross-entropy or binary cross-entropy an example."
@@ -104,6 +104,17 @@ def check_on(subject: Subject, seed: int) -> tuple[Check, ...] | NotApplicable:
         return tuple(checks)
     rest = Check("plain-steps", "cannot be checked", "how the weights were moved is not known.")
     return (*checks, rest)
+
+
+def _one_target(subject: Subject) -> bool:
+    """Whether an example has one output, and one label where the loss is of classes."""
+    if len(subject.output_shape) > 2:
+        return False
+    if subject.loss.name != "cross_entropy":
+        return True
+    targets = subject.outputs("train")[1]
+    whole = not targets.is_floating_point() and targets.ndim == 1
+    return whole and bool(((targets >= 0) & (targets < subject.output_shape[-1])).all())
 
 
 def _size(values: Array) -> float:
