@@ -146,7 +146,7 @@ def test_an_interruption_leaves_what_was_there(
 @pytest.mark.parametrize(
     ("words", "pattern"),
     [
-        (run(claim="nngp"), "--on: found 'nngp', which cannot .* one of dln-balanced, "),
+        (run(claim="nngp"), "--on: found 'nngp', which cannot .* one of initial-condensation, "),
         (run(claim="ngnp"), "ID: found 'ngnp'"),
         (run("--sede", "1"), "--sede: found an unknown option.*did you mean --seed"),
         (run("--scale", "smoke"), "--scale: found this option beside --on"),

@@ -15,7 +15,13 @@ QUESTION = Question(
     title="Which theories explain what training did?",
     short="Theories",
     uses=(),
-    may_use=("dln-balanced", "max-margin-logistic", "min-norm-interpolation", "ntk-linearized"),
+    may_use=(
+        "dln-balanced",
+        "initial-condensation",
+        "max-margin-logistic",
+        "min-norm-interpolation",
+        "ntk-linearized",
+    ),
     order=95,
 )
 

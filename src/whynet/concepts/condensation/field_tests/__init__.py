@@ -1,0 +1,1 @@
+"""Claims on condensation, tried on a user's network."""
