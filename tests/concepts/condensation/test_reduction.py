@@ -39,8 +39,9 @@ def test_the_error_is_the_one_measured_and_within_the_tolerance(
     after = smaller.smaller().outputs("train")[0].double()
     largest = float((after - before).abs().max() / before.abs().max())
     assert smaller.reduced
-    assert largest == pytest.approx(smaller.chosen.largest, rel=1e-3)
-    assert largest <= 0.02
+    # That of turned units is the largest close beside the data too.
+    assert smaller.chosen.turned
+    assert largest * (1 - 1e-3) <= smaller.chosen.largest <= min(1.1 * largest, 0.02)
     layer = smaller.layers[0]
     assert layer.before == layer.exactly == 32
     assert layer.after == smaller.module[0].out_features == len(smaller.kept["0"]) < 16

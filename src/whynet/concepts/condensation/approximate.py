@@ -37,6 +37,10 @@ MOST_UNITS: Final = 4_096
 """Channels of a group above which only exact moves are made."""
 
 
+BALL: Final = 0.01
+"""Of the spread of the inputs: how far from the data a smaller network is fitted and judged."""
+
+
 @dataclass(frozen=True, eq=False)
 class Task:
     """What a network is made smaller for.
@@ -62,13 +66,19 @@ class Task:
         return without_fixed(groups, self.fixed)
 
     def around(self) -> Iterator[Tensor]:
-        """Yield every batch of data, and as many points between two of its inputs, seeded."""
+        """Yield every batch of data, as many points between two of its inputs, and twice as many
+        at corners of the boxes that certificates have around the data; seeded.
+        """
         generator = torch.Generator().manual_seed(0)
         for inputs in self.batches():
             order = torch.randperm(len(inputs), generator=generator)
             share = torch.rand(len(inputs), generator=generator, dtype=torch.float64)
             share = share.reshape(-1, *[1] * (inputs.ndim - 1)).to(inputs)
-            yield torch.cat([inputs, share * inputs + (1 - share) * inputs[order]])
+            between = share * inputs + (1 - share) * inputs[order]
+            size = BALL * inputs.flatten(1).std() if len(inputs) > 1 else 0.0
+            signs = torch.randint(0, 2, (2, *inputs.shape), generator=generator) * 2 - 1
+            near = inputs + size * signs.to(inputs)
+            yield torch.cat([inputs, between, *near])
 
 
 @dataclass(frozen=True, eq=False)
@@ -302,17 +312,18 @@ def relative_error(
 ) -> tuple[float, float]:
     """Return the largest and the root mean square difference of outputs on the data.
 
-    Relative to the largest and the root mean square output of the network before. With `around`,
-    points between the data count as well.
+    Relative to the largest and the root mean square output of the network before on the data. With
+    `around`, the error at points between the data and close beside them counts as well.
     """
-    worst = square = size = total = 0.0
+    worst = square = total = 0.0
+    size = max(float(outputs.abs().max()) for outputs in prepared.original.outputs)
     points, held = prepared.task.batches, prepared.original
     if around and prepared.around is not None:
         points, held = prepared.task.around, prepared.around
     with torch.no_grad():
         for before, inputs in zip(held.outputs, points(), strict=True):
             gap = prepared.task.run(module, inputs) - before
-            worst, size = max(worst, float(gap.abs().max())), max(size, float(before.abs().max()))
+            worst = max(worst, float(gap.abs().max()))
             square += float(gap.square().sum())
             total += float(before.square().sum())
     return worst / max(size, 1e-300), (square / max(total, 1e-300)) ** 0.5

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from whynet.concepts.condensation.approximate import BALL
 from whynet.concepts.condensation.difference import attacked, difference_bounds
 from whynet.concepts.condensation.exact_difference import ExactMaximum, exact_maximum
 from whynet.concepts.condensation.layer_directions import layer_directions, sentence
@@ -33,9 +34,6 @@ Content = dict[str, Any]
 
 LOOSE: Final = 10.0
 """Proven bound over what an attack reaches, above which the bound is called loose."""
-
-SHARE: Final = 0.01
-"""Of the spread of the inputs: the radius of the balls where none is given."""
 
 _ROUND_OFF: Final = {torch.float64: 1e-12, torch.float32: 1e-5}
 _FAR: Final = 256
@@ -287,11 +285,11 @@ def _usual_radius(subject: Subject, norm: Norm) -> float:
     examples = bounded(subject.examples("train"), 1000, "radius")
     inputs, _ = examples.take(range(examples.count), dtype=torch.float64)
     if not isinstance(inputs, Tensor):
-        return SHARE
+        return BALL
     rows = inputs.double().flatten(1)
     if norm == "linf":
-        return SHARE * float(rows.std()) if rows.numel() > 1 else SHARE
-    return SHARE * float((rows - rows.mean(0)).norm(dim=1).square().mean().sqrt())
+        return BALL * float(rows.std()) if rows.numel() > 1 else BALL
+    return BALL * float((rows - rows.mean(0)).norm(dim=1).square().mean().sqrt())
 
 
 def _times(subject: Subject, smaller: Subject) -> Content:

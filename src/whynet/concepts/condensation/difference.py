@@ -37,7 +37,7 @@ class Bounds:
 
     Attributes:
         centers: `[points, *input]`, float64.
-        scale: the largest output of the network as it came, at the centers.
+        scale: the largest output of the network as it came, on the data.
         highest: `[points]`, no output differs by more inside the ball of a point.
         curved: names of the functions that curve, and `product` where two values are multiplied.
         label_radii: `[some points]`, the largest radius found at which both networks provably
@@ -100,7 +100,8 @@ def difference_bounds(
     if "classification" in subject.loss.task:
         some = max(2, min(points, int(WORK / (_HALVINGS * work))))
         radii = _label_radii(graphs, inputs[:some], radius, norm)
-    scale, named = float(outputs.abs().max()), curved_operations(graph)
+    whole = subject.outputs(subject.any_split)[0]
+    scale, named = float(whole.abs().max()), curved_operations(graph)
     return Bounds(inputs, scale, highest.clamp_min(0.0).numpy(), named, radii)
 
 
