@@ -248,7 +248,8 @@ def test_no_finite_number_comes_of_what_is_not(instrument: str, place: str) -> N
     sound = outcome(instrument, twin(place))
     assert isinstance(sound, Measurement), f"numbers, where the twin says {sound!r}"
     for name in found.names:
-        _check(name, found, sound)
+        if (instrument, name) not in COUNTS:
+            _check(name, found, sound)
 
 
 def _check(name: str, found: Measurement, sound: Measurement) -> None:
@@ -269,6 +270,10 @@ def _check(name: str, found: Measurement, sound: Measurement) -> None:
     slack = 0.05 * np.abs(other[there]).max() + 1e-6 + width[there]
     gap = np.abs(value - other)[there]
     assert (gap <= slack).all(), f"{name}: {value[there]} where the twin has {other[there]}"
+
+
+COUNTS = frozenset({("weight-change", "diverged")})
+"""Quantities that count what is not finite, and are other than a twin's by purpose."""
 
 
 class Careless:

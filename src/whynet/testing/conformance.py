@@ -216,7 +216,7 @@ def _same(first: Any, second: Any, tolerance: float, what: str) -> None:
         one, two = np.asarray(first.values(name)), np.asarray(second.values(name))
         assert one.shape == two.shape, f"{what}: {name} changed its shape"
         low, high = (np.asarray(b) for b in first.bounds(name))
-        scale = max(float(np.nanmax(np.abs(one), initial=0.0)), 1e-12)
+        scale = max(float(np.abs(one[np.isfinite(one)]).max(initial=0.0)), 1e-12)
         allowed = tolerance * scale + 0.05 * (high - low)
         gap = np.abs(one - two)
         assert bool((np.isnan(gap) | (gap <= allowed)).all()), (
