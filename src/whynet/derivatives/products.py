@@ -156,7 +156,7 @@ class CurvatureOperator(LinearOperator):
         with exact_kernels(onednn=self._plan.onednn), kept_random_state(vectors):
             total = self._sum(vectors)
         total /= self._objective.count
-        return total if self._fixed is None else total.masked_fill(self._fixed[:, None], 0)
+        return total if self._fixed is None else total.masked_fill_(self._fixed[:, None], 0)
 
     def adjoint_matmat(self, columns: Tensor) -> Tensor:
         """Multiply by the transposed matrix, which is the same."""

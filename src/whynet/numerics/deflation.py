@@ -18,19 +18,22 @@ def project_out(basis: Tensor, columns: Tensor) -> Tensor:
     Cost: 8 P q p flops.
     """
     for _ in range(2):
-        columns = columns - basis @ long_product(basis.T, columns).to(columns)
+        columns = columns.addmm(basis, long_product(basis.T, columns).to(columns), alpha=-1)
     return columns
 
 
 def deflated(matmat: Operator, basis: Tensor) -> Operator:
-    """Return the operator (I - Q Q^T) A (I - Q Q^T) on columns [P, p].
+    """Return the operator (I - Q Q^T) A (I - Q Q^T) on columns [P, p] of the complement of Q.
+
+    There it is (I - Q Q^T) A: what is multiplied must have been projected, as start vectors are
+    and all that Lanczos makes of them, so that only what comes back is.
 
     Raises:
         InputError: `basis` is not orthonormal.
 
     """
     check_orthonormal(basis)
-    return lambda columns: project_out(basis, matmat(project_out(basis, columns)))
+    return lambda columns: project_out(basis, matmat(columns))
 
 
 def check_orthonormal(basis: Tensor, size: int | None = None) -> None:

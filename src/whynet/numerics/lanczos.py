@@ -53,7 +53,7 @@ class LanczosResult:
     @property
     def residual_norm(self) -> float:
         """Norm of `residual`, the next off-diagonal entry."""
-        return float(self.residual.double().norm())
+        return float(long_norm(self.residual))
 
     def eigen(self) -> tuple[Tensor, Tensor]:
         """Ritz values [m], ascending, and eigenvectors [m, m] of T, both float64."""
@@ -152,7 +152,7 @@ def continue_lanczos(
             known = rows[: step + 1]
             for _ in range(2):
                 residual -= known.T @ long_product(known, residual).to(residual)
-        length = float(residual.double().norm())
+        length = float(long_norm(residual))
         invariant = step + 1 == size or length <= _negligible(alphas, betas, residual)
         if invariant:
             residual, after = torch.zeros_like(residual), step + 1
@@ -210,7 +210,7 @@ def lanczos_batch(
             basis[:, step] = current
             _reorthogonalize(residual, basis[:, : step + 1])
         alphas[:, step] = alpha.double().cpu()
-        beta = residual.double().norm(dim=1).cpu()
+        beta = long_norm(residual, dim=1).cpu()
         behind = betas[:, step - 1] if step else torch.zeros_like(beta)
         scale = torch.maximum(scale, alphas[:, step].abs() + behind)
         alive &= beta > 10 * torch.finfo(current.dtype).eps * scale

@@ -56,7 +56,7 @@ class Effort:
 
 
 FULL: Final = Effort()
-FEW: Final = Effort(LEAST_ROWS, 24, 4)
+FEW: Final = Effort(LEAST_ROWS, 20, 3)
 """As little as intervals of kind `interval` need."""
 
 

@@ -46,7 +46,7 @@ MOST_LAYERS, MOST_TRAIN, MOST_TEST = 6, 5_000, 2_000
 ENOUGH_TEST = 256
 """Test examples down to which they alone are made fewer where a pass is dear; then layers are."""
 
-MOST_WORK = 8e12
+MOST_WORK = 5e12
 """Floating-point operations that the passes over the test data may take: minutes on a core."""
 
 
