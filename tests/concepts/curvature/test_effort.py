@@ -65,7 +65,7 @@ def test_a_dear_network_has_intervals_that_hold_its_curvature_on_the_rows_it_nam
         assert estimate.low - slack <= float(true) <= estimate.high + slack, name
     assert found.estimate("trace").kind == "interval"
     assert any("averaged over 32 of 300" in note for note in found.notes)
-    assert any("24 Lanczos steps" in note for note in found.notes)
+    assert any("20 Lanczos steps" in note for note in found.notes)
     dimension = measure("effective-dimension", held)
     assert isinstance(dimension, Measurement)
     assert dimension.estimate("largest").value > 0
