@@ -3,7 +3,10 @@
 A float32 matrix product keeps its sums in float32: over 22 million terms MKL was measured to miss
 the squared length of a unit vector by 4e-2 where rows are contiguous and by 6e-3 where columns are
 (`v.norm()` by 2e-3). Cut into pieces whose sums are added in float64, the same product misses
-1e-6 and takes the same time.
+1e-6 and takes the same time. The first of these again, beside the same sum in float64:
+
+    python -c "import torch; v = torch.randn(22_713_986, 8, generator=torch.manual_seed(0));
+    v /= v.double().norm(dim=0).float(); print((v.T @ v - v.double().T @ v.double()).abs().max())"
 """
 
 from __future__ import annotations
