@@ -18,7 +18,7 @@ from torch.nn import functional
 from whynet import InputError, Subject, kernels
 from whynet.derivatives import ntk_operator as operators
 from whynet.derivatives.empirical_ntk import plan_ntk
-from whynet.derivatives.gradient_parts import Written
+from whynet.derivatives.gradient_parts import Factored, Written
 from whynet.derivatives.ntk_plan import NtkPlan
 from whynet.models.families import mlp, transformer
 
@@ -268,6 +268,25 @@ def test_sums_over_many_parameters_keep_their_digits() -> None:
         found = held.products(held, form)  # type: ignore[arg-type]
         assert found.shape == shape
         assert gap(found.reshape(2, 2), wanted) < 2e-6
+    assert gap(held.own().flatten(), wanted.diagonal()) < 2e-6
+    directions = jacobian[:, 0]
+    assert gap(held.pushed(directions)[:, 0], wanted) < 2e-6
+
+
+@pytest.mark.parametrize("form", ["full", "per-output", "trace"])
+def test_sums_over_many_positions_keep_their_digits(form: str) -> None:
+    """Of 400 positions there are 160,000 pairs, and of 200 units each as many products."""
+    generator = torch.Generator().manual_seed(0)
+    entering = 1 + torch.rand(2, 400, 3, generator=generator)
+    returning = 1 + torch.rand(2, 2, 400, 200, generator=generator)
+    held, exact = (
+        Factored(entering.to(d), returning.to(d)) for d in (torch.float32, torch.float64)
+    )
+    written = Written(exact.written_out())
+    assert gap(held.products(held, form), written.products(written, form)) < 2e-6  # type: ignore[arg-type]
+    assert gap(held.own(), written.own()) < 2e-6
+    directions = 1 + torch.rand(2, 600, generator=generator)
+    assert gap(held.pushed(directions), written.pushed(directions.double())) < 2e-6
 
 
 class Random(nn.Module):
