@@ -28,6 +28,7 @@ from whynet.derivatives.objective import Objective, in_training_mode
 from whynet.derivatives.products import CurvatureOperator, gauss_newton
 from whynet.derivatives.signal_products import first_columns, preparation, saving
 from whynet.derivatives.stored_signals import SignalPlan, plan_signals, store_signals
+from whynet.derivatives.ways import BatchProduct
 from whynet.numerics.signal_sums import add_pushed, pull_signals
 
 ROWS = 7
@@ -171,7 +172,7 @@ def test_both_ways_give_the_same_product(name: str, dtype: torch.dtype) -> None:
         assert len(ours._batches.stored) == (2 if kept is None else min(kept, 2))
 
 
-def kinds(batches: KeptBatches, columns: int) -> list[str]:
+def kinds(batches: KeptBatches[BatchProduct], columns: int) -> list[str]:
     return [batches._choice(i, columns) for i in range(2)]
 
 
@@ -318,7 +319,7 @@ def test_compiled_sums(dtype: str, threads: int, monkeypatch: pytest.MonkeyPatch
         signals = generator.normal(size=(5, 3, outputs, 11)).astype(dtype)
         changes = generator.normal(size=(5, 3, count, 11)).astype(dtype)
         weights = generator.normal(size=(5, outputs, count)).astype(dtype)
-        total, found = weights.copy(), np.empty_like(changes)
+        total, found = weights.astype("float64"), np.empty_like(changes)
         add_pushed(signals, changes, total, threads)
         pull_signals(signals, weights, found, threads)
         wanted = weights + np.einsum("ntcu,ntku->nck", signals, changes)
