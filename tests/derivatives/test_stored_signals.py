@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from whynet.core.outcome import NotApplicable
 from whynet.derivatives import kept_batches, signal_products
+from whynet.derivatives.exact_kernels import exact_kernels
 from whynet.derivatives.kept_batches import KeptBatches
 from whynet.derivatives.objective import Objective, in_training_mode
 from whynet.derivatives.products import CurvatureOperator, gauss_newton
@@ -85,6 +86,25 @@ class Frames(nn.Module):
         return self.head(hidden.reshape(len(images), -1))
 
 
+class Attending(nn.Module):
+    """PyTorch's own encoder, then keys from elsewhere through matrices of their own shapes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.TransformerEncoderLayer(4, 2, 6, 0.0, batch_first=True)
+        self.elsewhere = nn.MultiheadAttention(4, 2)
+        self.apart = nn.MultiheadAttention(4, 2, bias=False, kdim=3, vdim=5, batch_first=True)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1], dtype=x.dtype)
+        hidden = self.encoder(x, src_mask=mask, src_key_padding_mask=-x[..., 0].abs())
+        times = hidden.transpose(0, 1)
+        hidden = self.elsewhere(times, times.sin(), times.sin())[0].transpose(0, 1)
+        found, weights = self.apart(hidden, x[..., :3], x.repeat(1, 1, 2)[..., :5])
+        return self.head(found.mean(1)) * (1 + weights.square().sum((1, 2))[:, None])
+
+
 def spread() -> Tensor:
     return torch.arange(ROWS * 5).reshape(ROWS, 5) * 7 % 9
 
@@ -93,6 +113,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
     "scaled": (Scaled, lambda: normal(ROWS, 6)),
     "tokens": (Tokens, spread),
     "frames": (Frames, lambda: normal(ROWS, 2, 2, 8, 8)),
+    "attending": (Attending, lambda: normal(ROWS, 3, 4).clamp(max=1.5)),
     "series": (
         lambda: nn.Sequential(nn.Linear(3, 20), nn.Tanh(), nn.Linear(20, 2), nn.Flatten()),
         lambda: normal(ROWS, 4, 3),
@@ -135,7 +156,8 @@ def test_pushed_and_pulled_as_by_the_dense_jacobian(name: str) -> None:
         return of.forward(dict(zip(names, values, strict=True)), inputs).reshape(rows, -1)
 
     point = tuple(of.parameters.values())
-    parts = torch.func.jacrev(outputs)(point)
+    with exact_kernels():
+        parts = torch.func.jacrev(outputs)(point)
     jacobian = torch.cat([part.flatten(2) for part in parts], dim=2)
     if name == "tokens":
         assert (inputs == 2).any()

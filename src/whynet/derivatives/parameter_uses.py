@@ -19,6 +19,8 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_iter
 
+from whynet.derivatives.attention_uses import PROJECTIONS, attention, attention_arguments
+
 Kind = Literal["dense", "convolution", "table", "scale", "shift"]
 
 Key = tuple[Kind, tuple[str | None, ...], int]
@@ -115,6 +117,13 @@ class Watch(TorchFunctionMode):
             use = None if bound is None else _KNOWN[func](self, func, bound)
             if use is not None:
                 return self._kept(use)
+        if func is functional.multi_head_attention_forward:
+            given = attention_arguments(args, kwargs)
+            others = {name: value for name, value in given.items() if name not in PROJECTIONS}
+            if all(self.reading(value) is None for value in others.values()):
+                apart = attention(given, self._linear)
+                if apart is not None:
+                    return apart
         found = func(*args, **kwargs)
         if func in _FACTORS or func in _TRANSPOSED:
             alias = _alias(self, func, args, kwargs, found)
@@ -128,6 +137,11 @@ class Watch(TorchFunctionMode):
     def reading(self, value: object) -> Reading | None:
         """Return what is read where a value is a parameter or a multiple of one."""
         return self._readings.get(id(value)) if isinstance(value, Tensor) else None
+
+    def _linear(self, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        use = _dense(self, functional.linear, {"input": rows, "weight": weight, "bias": bias})
+        assert use is not None
+        return self._kept(use) if use.readings else use.leaving
 
     def _kept(self, use: Use) -> Tensor:
         if use.kind == "table" and use.leaving.ndim > 1 and len(use.leaving) == 1 < self.rows:

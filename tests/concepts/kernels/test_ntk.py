@@ -18,6 +18,7 @@ from torch.nn import functional
 from whynet import InputError, Subject, kernels
 from whynet.derivatives import ntk_operator as operators
 from whynet.derivatives.empirical_ntk import plan_ntk
+from whynet.derivatives.exact_kernels import exact_kernels
 from whynet.derivatives.gradient_parts import Factored, Written
 from whynet.derivatives.ntk_plan import NtkPlan
 from whynet.models.families import mlp, transformer
@@ -119,6 +120,14 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
     "language": (Language, torch.randint(9, (5, 4), generator=torch.Generator().manual_seed(3))),
     "matrices": (Matrices, normal(5, 5)),
     "steps": (Steps, normal(5, 4, 3)),
+    "encoder": (
+        lambda: nn.Sequential(
+            nn.TransformerEncoderLayer(4, 2, 6, 0.0, batch_first=True),
+            nn.Flatten(),
+            nn.Linear(12, 2),
+        ),
+        normal(5, 3, 4),
+    ),
 }
 
 
@@ -136,9 +145,13 @@ def reference(subject: Subject, x: Tensor) -> Tensor:
     wide = subject.in_precision(torch.float64)
     given = x.double() if x.is_floating_point() else x
     fixed = {**wide.frozen}
-    parts = jacrev(lambda p: functional_call(wide.module, {**fixed, **p}, (given,)).flatten(1))(
-        wide.parameters
-    )
+
+    def outputs(parameters: dict[str, Tensor]) -> Tensor:
+        found: Tensor = functional_call(wide.module, {**fixed, **parameters}, (given,))
+        return found.flatten(1)
+
+    with exact_kernels():
+        parts = jacrev(outputs)(wide.parameters)
     flat = torch.cat([part.flatten(2) for part in parts.values()], dim=2)
     return torch.einsum("icp,jdp->ijcd", flat, flat)
 
