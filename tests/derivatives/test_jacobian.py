@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from tests.derivatives.making import cross_entropy, filled, labels, normal, objective, planned
-from tests.derivatives.test_stored_signals import NETWORKS, TOLERANCE, Bent, made, miss
+from tests.derivatives.test_stored_signals import TOLERANCE, Bent, made, miss
+from tests.derivatives.watched_networks import NETWORKS
 from torch import Tensor
 
 from whynet.core.outcome import NotApplicable
@@ -35,7 +36,7 @@ def dense_jacobian(of: Objective) -> Tensor:
             return wide.forward(dict(zip(names, values, strict=True)), given).flatten()
 
         with exact_kernels():
-            parts = torch.func.jacrev(outputs)(point)
+            parts = torch.func.jacrev(outputs, chunk_size=1)(point)
         found.append(torch.cat([part.flatten(1) for part in parts], dim=1))
     return torch.cat(found)
 

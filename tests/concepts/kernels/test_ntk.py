@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy.sparse.linalg import eigsh
 from tests.cases import CASES
+from tests.derivatives.watched_networks import Recurrent
 from tests.models.test_hugging_face import subject as sentences_of
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev
@@ -120,6 +121,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
     "language": (Language, torch.randint(9, (5, 4), generator=torch.Generator().manual_seed(3))),
     "matrices": (Matrices, normal(5, 5)),
     "steps": (Steps, normal(5, 4, 3)),
+    "recurrent": (Recurrent, normal(5, 4, 3)),
     "encoder": (
         lambda: nn.Sequential(
             nn.TransformerEncoderLayer(4, 2, 6, 0.0, batch_first=True),
@@ -151,7 +153,7 @@ def reference(subject: Subject, x: Tensor) -> Tensor:
         return found.flatten(1)
 
     with exact_kernels():
-        parts = jacrev(outputs)(wide.parameters)
+        parts = jacrev(outputs, chunk_size=1)(wide.parameters)
     flat = torch.cat([part.flatten(2) for part in parts.values()], dim=2)
     return torch.einsum("icp,jdp->ijcd", flat, flat)
 
