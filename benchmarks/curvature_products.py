@@ -2,12 +2,13 @@
 
 Promises: a Hessian product at most 1.9 gradients where the first-order graph is kept and 2.6 where
 not, a Gauss-Newton product at most 2, a block of eight vectors at most 1.3 a column. A gradient is
-PyTorch's on batches of 512 rows that lie in memory. CPU seconds of one thread, interleaved; the
-peers, in a Python of their own, are measured in the same run against a gradient of their own.
-Beside each stands a count: multiplications of its matrix products over those of a gradient.
+PyTorch's on the same rows in memory: all 1,797 digits at once, as the promises were measured, or
+batches of `--rows`. CPU seconds of one thread, in turn; the peers, in a Python of their own, are
+measured in the same run against a gradient of their own. Beside each stands a count:
+multiplications of its matrix products over those of a gradient.
 
     MALLOC_MMAP_THRESHOLD_=2000000000 MALLOC_TRIM_THRESHOLD_=2000000000 OMP_NUM_THREADS=1 \\
-        python benchmarks/curvature_products.py [--repeats 9] [--peer PYTHON] [NAME ...]
+        python benchmarks/curvature_products.py [--rows 512] [--peer PYTHON] [NAME ...]
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from whynet.derivatives.stored_signals import plan_signals
 from whynet.derivatives.subject_objective import objective_from, plan_for
 from whynet.models.subject import Subject
 
-ROWS = 512
+ROWS = 1797
 PROMISES = {
     "Hessian, kept": 1.9,
     "Hessian, not kept": 2.6,
@@ -105,6 +106,7 @@ def main() -> int:
     """Print a line a product; returns 1 where a median breaks its promise."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--peer", help="a Python with curvlinops and hessian-eigenthings")
     asked = parser.parse_args()
@@ -113,13 +115,13 @@ def main() -> int:
     for name, module, data in networks():
         if asked.names and name not in asked.names:
             continue
-        subject = Subject(module, train=data, batch_size=ROWS)
+        subject = Subject(module, train=data, batch_size=asked.rows)
         plan = plan_for(subject)
         assert isinstance(plan, Plan)
         objective = objective_from(subject)
         size = sum(p.numel() for p in module.parameters())
         vector, block = torch.randn(size), torch.randn(size, 8)
-        calls = {"gradient": plain_gradient(module, data, ROWS)}
+        calls = {"gradient": plain_gradient(module, data, asked.rows)}
         for words, make in (("Hessian", hessian), ("Gauss-Newton", gauss_newton)):
             kept, anew = make(objective, plan, kept=99), make(objective, plan, kept=0)
             calls[f"{words}, kept"] = partial(kept.matvec, vector)
@@ -151,7 +153,13 @@ def main() -> int:
             )
         if asked.peer:
             here = Path(__file__).parent
-            command = [asked.peer, here / "curvature_peers.py", name, str(asked.repeats)]
+            command = [
+                asked.peer,
+                here / "curvature_peers.py",
+                name,
+                str(asked.repeats),
+                str(asked.rows),
+            ]
             path = os.pathsep.join([str(here), str(here.parent / "src")])
             subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": path})
     return 0 if holds else 1
