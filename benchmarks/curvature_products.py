@@ -102,6 +102,17 @@ def jacobian_calls(
     return calls
 
 
+def print_jacobian(found: dict[str, list[float]], gradient: list[float]) -> None:
+    """Print the seconds of `jacobian_calls` over those of a gradient, a vector each."""
+    for words in JACOBIAN:
+        per = 8 if "8" in words else 1
+        ratios = [a / b / per for a, b in zip(found[words], gradient, strict=True)]
+        print(
+            f"  J v and J' u, {words:24s} {statistics.median(ratios):.2f}"
+            f" [{min(ratios):.2f}, {max(ratios):.2f}]"
+        )
+
+
 def main() -> int:
     """Print a line a product; returns 1 where a median breaks its promise."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -144,13 +155,7 @@ def main() -> int:
                 f"  {words:26s} {middle:.2f} [{min(ratios):.2f}, {max(ratios):.2f}]"
                 f" counted {counts[words]:.2f}{'' if middle <= promise else f'   above {promise}'}"
             )
-        for words in JACOBIAN:
-            per = 8 if "8" in words else 1
-            ratios = [a / b / per for a, b in zip(found[words], gradient, strict=True)]
-            print(
-                f"  J v and J' u, {words:24s} {statistics.median(ratios):.2f}"
-                f" [{min(ratios):.2f}, {max(ratios):.2f}]"
-            )
+        print_jacobian(found, gradient)
         if asked.peer:
             here = Path(__file__).parent
             command = [
