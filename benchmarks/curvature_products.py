@@ -18,12 +18,18 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
 
 from curvature_networks import cpu_seconds, networks, plain_gradient
+from whynet.core.outcome import NotApplicable
+from whynet.derivatives.fisher import gauss_newton_way, squares_of
+from whynet.derivatives.jacobian import JacobianOperator
+from whynet.derivatives.objective import Objective
 from whynet.derivatives.plan import Plan
 from whynet.derivatives.products import gauss_newton, hessian
 from whynet.derivatives.stored_signals import plan_signals
@@ -40,6 +46,9 @@ PROMISES = {
     "Gauss-Newton, block of 8": 1.3,
 }
 
+
+JACOBIAN = ("graph kept", "signals kept", "graph kept, 8 at once", "signals kept, 8 at once")
+"""Reported, a vector pushed and one pulled back together."""
 
 COUNTS = {
     "gradient": (3, 2),
@@ -75,6 +84,35 @@ def counted(module: torch.nn.Module, inputs: torch.Tensor) -> dict[str, float]:
     return {words: work / every["gradient"] for words, work in every.items()}
 
 
+def jacobian_calls(
+    objective: Objective, plan: Plan, vector: torch.Tensor, block: torch.Tensor
+) -> dict[str, Callable[[], object]]:
+    """Return J v and J' u together, by graphs and by signals of all batches."""
+    way = gauss_newton_way(squares_of(objective, 1.0), plan)
+    assert not isinstance(way, NotApplicable)
+    calls: dict[str, Callable[[], object]] = {}
+    for words, signals in (("graph kept", False), ("signals kept", True)):
+        operator = JacobianOperator(objective, replace(way, signals=signals), plan, kept=99)
+
+        def both(columns: torch.Tensor, operator: JacobianOperator = operator) -> torch.Tensor:
+            return operator.adjoint @ (operator @ columns)
+
+        calls[words] = partial(both, vector)
+        calls[f"{words}, 8 at once"] = partial(both, block)
+    return calls
+
+
+def print_jacobian(found: dict[str, list[float]], gradient: list[float]) -> None:
+    """Print the seconds of `jacobian_calls` over those of a gradient, a vector each."""
+    for words in JACOBIAN:
+        per = 8 if "8" in words else 1
+        ratios = [a / b / per for a, b in zip(found[words], gradient, strict=True)]
+        print(
+            f"  J v and J' u, {words:24s} {statistics.median(ratios):.2f}"
+            f" [{min(ratios):.2f}, {max(ratios):.2f}]"
+        )
+
+
 def main() -> int:
     """Print a line a product; returns 1 where a median breaks its promise."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -100,6 +138,7 @@ def main() -> int:
             calls[f"{words}, kept"] = partial(kept.matvec, vector)
             calls[f"{words}, not kept"] = partial(anew.matvec, vector)
             calls[f"{words}, block of 8"] = partial(kept.matmat, block)
+        calls |= jacobian_calls(objective, plan, vector, block)
         found = cpu_seconds(calls, asked.repeats)
         gradient = found.pop("gradient")
         stored = plan_signals(objective, data[0])
@@ -116,6 +155,7 @@ def main() -> int:
                 f"  {words:26s} {middle:.2f} [{min(ratios):.2f}, {max(ratios):.2f}]"
                 f" counted {counts[words]:.2f}{'' if middle <= promise else f'   above {promise}'}"
             )
+        print_jacobian(found, gradient)
         if asked.peer:
             here = Path(__file__).parent
             command = [
