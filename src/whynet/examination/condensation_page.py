@@ -36,7 +36,9 @@ _LAYERS = 8
 def _environment() -> Environment:
     filters: dict[str, Any] = {"unbroken": unbroken, "marked": marked, "cell": visible}
     # The parts shared with reports name filters that this page has no use for.
-    return environment("whynet.examination", {**filters, "tab_note": str, "time": str})
+    return environment(
+        "whynet.examination", {**filters, "tab_note": str, "time": str, "powers": str}
+    )
 
 
 def render_condensation(done: Done, files: Files) -> str:
