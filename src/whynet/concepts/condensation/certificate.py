@@ -309,5 +309,11 @@ def _times(subject: Subject, smaller: Subject) -> Content:
                 begin = time.perf_counter()
                 one.forward(one.parameters, inputs)
                 seconds[place].append(time.perf_counter() - begin)
-    before, after = (statistics.median(each[1:]) for each in seconds)
-    return {"rows": rows, "before": before, "after": after}
+    before, after = (each[1:] for each in seconds)
+    return {
+        "rows": rows,
+        "before": statistics.median(before),
+        "after": statistics.median(after),
+        "before_range": [min(before), max(before)],
+        "after_range": [min(after), max(after)],
+    }
