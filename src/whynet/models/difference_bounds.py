@@ -159,7 +159,8 @@ class JointBounds:
         given = own if own is not None else gap
         assert given is not None
         count, points = len(given), len(self.balls.centers)
-        shape = (count, points, *self.shapes[index])
+        # Functions that are the same at all points stay so until a unit, whose lines are a point's.
+        shape = (count, given.shape[1], *self.shapes[index])
         zero = torch.zeros(shape, dtype=torch.float64)
         held = {
             index: (
@@ -187,10 +188,13 @@ class JointBounds:
     ) -> tuple[dict[int, tuple[Tensor, Tensor]], Tensor]:
         if is_elementwise(step):
             return self._units(step, own, gap)
+        bends = step.operation.bends
+        if isinstance(step.operation.curved, Product) or isinstance(bends, Competitors):
+            points = len(self.balls.centers)
+            own, gap = (part.expand(-1, points, *part.shape[2:]) for part in (own, gap))
         if isinstance(step.operation.curved, Product):
             ranges = [self.ranges[source] for source in step.inputs]
             return product_back(step, ranges, own, gap)
-        bends = step.operation.bends
         if isinstance(bends, Competitors):
             return self._maximum(step, bends, own, gap)
         return self._affine(step, twin, own, gap)

@@ -7,7 +7,8 @@ normalization, dropout, casts and changes of shape; not through sums (residual b
 before they activate), pooling, other normalizations, or fused recurrent and attention kernels. Of a
 gated block, `activation(gate) * value`, the units are the products; they fire under the name of the
 layer that makes the values, also where it makes the gates as well (`chunk`, `split`, slices). A
-layer whose activation is the network's own output is not hidden and is left out.
+layer whose activation is the network's own output is not hidden and is left out. Activations that
+Hugging Face writes in pieces, such as GPT-2's GELU, are one activation each.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from whynet.models.channel_functions import COMBINING, SPLITTING
+from whynet.models.pieced_activations import whole_activations
 from whynet.models.torch_functions import (
     ACTIVATIONS,
     INDEXING,
@@ -122,6 +124,12 @@ class Following(TorchFunctionMode):
         self._activated: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
         self._gates: MutableMapping[Tensor, _Gate] = WeakTensorKeyDictionary()
 
+    def whole(self, name: str, _: nn.Module, source: Tensor, output: Tensor) -> None:
+        """Note that an activation that is written in pieces returned `output`."""
+        trace = self._traces.get(source)
+        if trace is not None:
+            self._fired(trace, name, source, _units_last(source, trace).clone(), output)
+
     def is_activation(self, output: object) -> str | None:
         """Return the layer whose activation this tensor is, up to its shape, or None."""
         return self._activated.get(output) if isinstance(output, Tensor) else None
@@ -214,13 +222,19 @@ class Following(TorchFunctionMode):
     ) -> Any:
         before = _units_last(source, trace).clone()
         result = func(*args, **kwargs)
+        self._fired(trace, _name(func, args, kwargs), source, before, result)
+        return result
+
+    def _fired(
+        self, trace: _Trace, name: str, source: Tensor, before: Tensor, result: object
+    ) -> None:
+        """Note an activation of a layer; where it makes gates of other channels, only that."""
         if not isinstance(result, Tensor) or result.shape != source.shape:
-            return result
-        name = _name(func, args, kwargs)
+            return
         self._traces.pop(source, None)
         self._gates[result] = _Gate(trace, name, Gates(before, _again(func, args, kwargs)))
         if trace.part:  # gates, whose values are others of the layer's channels
-            return result
+            return
         silent = self._silenced.get(trace.path)
         if silent is not None:
             _silence(result, trace, silent)
@@ -229,7 +243,6 @@ class Following(TorchFunctionMode):
         self._see(
             Firing(trace.path, trace.module, name, trace.normalized, trace.inputs, before, after)
         )
-        return result
 
 
 @contextmanager
@@ -258,7 +271,7 @@ def following(
         for path, child in module.named_modules():
             if is_layer(child):
                 handles.append(child.register_forward_hook(_hook(mode, path)))
-        with mode:
+        with whole_activations(module, mode.whole), mode:
             yield mode
     finally:
         for handle in handles:

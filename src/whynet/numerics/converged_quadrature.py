@@ -19,11 +19,11 @@ from whynet.numerics.lanczos_quadrature import (
     Band,
     Quadrature,
     cumulative_band,
-    cumulative_bounds,
     exact_cumulative,
     join,
     lanczos_quadrature,
 )
+from whynet.numerics.moment_brackets import cumulative_bounds
 from whynet.numerics.probes import rademacher
 from whynet.numerics.tall_bases import tall_qr
 

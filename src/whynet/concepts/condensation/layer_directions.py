@@ -169,7 +169,8 @@ def sentence(layer: LayerDirections) -> str:
     references = []
     if layer.random is not None:
         fewest, most = layer.random
-        references.append(f"of random ones {fewest} to {most} do")
+        counts = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+        references.append(f"of random ones {counts} do")
     if layer.initial is not None:
         references.append(f"before training {layer.initial} did")
     beside = ", ".join(references) or "no reference is known"
