@@ -124,11 +124,12 @@ class Following(TorchFunctionMode):
         self._activated: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
         self._gates: MutableMapping[Tensor, _Gate] = WeakTensorKeyDictionary()
 
-    def whole(self, name: str, _: nn.Module, source: Tensor, output: Tensor) -> None:
+    def whole(self, name: str, module: nn.Module, source: Tensor, output: Tensor) -> None:
         """Note that an activation that is written in pieces returned `output`."""
         trace = self._traces.get(source)
         if trace is not None:
-            self._fired(trace, name, source, _units_last(source, trace).clone(), output)
+            gates = Gates(_units_last(source, trace).clone(), module)
+            self._fired(trace, name, source, gates, output)
 
     def is_activation(self, output: object) -> str | None:
         """Return the layer whose activation this tensor is, up to its shape, or None."""
@@ -222,23 +223,24 @@ class Following(TorchFunctionMode):
     ) -> Any:
         before = _units_last(source, trace).clone()
         result = func(*args, **kwargs)
-        self._fired(trace, _name(func, args, kwargs), source, before, result)
+        gates = Gates(before, _again(func, args, kwargs))
+        self._fired(trace, _name(func, args, kwargs), source, gates, result)
         return result
 
     def _fired(
-        self, trace: _Trace, name: str, source: Tensor, before: Tensor, result: object
+        self, trace: _Trace, name: str, source: Tensor, gates: Gates, result: object
     ) -> None:
         """Note an activation of a layer; where it makes gates of other channels, only that."""
         if not isinstance(result, Tensor) or result.shape != source.shape:
             return
         self._traces.pop(source, None)
-        self._gates[result] = _Gate(trace, name, Gates(before, _again(func, args, kwargs)))
+        self._gates[result] = _Gate(trace, name, gates)
         if trace.part:  # gates, whose values are others of the layer's channels
             return
         silent = self._silenced.get(trace.path)
         if silent is not None:
             _silence(result, trace, silent)
-        after = _units_last(result, trace).clone()
+        before, after = gates.before, _units_last(result, trace).clone()
         self._activated[result] = trace.path
         self._see(
             Firing(trace.path, trace.module, name, trace.normalized, trace.inputs, before, after)

@@ -96,9 +96,9 @@ def carried_back(graph: StepGraph) -> set[int]:
     """
     steps = {step.output: step for step in whole_steps(graph)}
     affine = {0}
-    for step in steps.values():
-        if is_affine(step) and affine.issuperset(step.inputs):
-            affine.add(step.output)
+    for output, made in steps.items():
+        if is_affine(made) and affine.issuperset(made.inputs):
+            affine.add(output)
     found: set[int] = set()
     wanted = [i for step in steps.values() if not is_affine(step) for i in step.inputs]
     while wanted:

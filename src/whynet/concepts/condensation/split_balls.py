@@ -80,4 +80,4 @@ def split_bounds(
         bound = torch.cat([bound[kept], found])
     lowered = np.zeros(len(bounds))
     np.maximum.at(lowered, owner.numpy(), bound.numpy())
-    return np.minimum(lowered, bounds)
+    return np.asarray(np.minimum(lowered, bounds))
