@@ -135,7 +135,7 @@ def pruned(subject: Subject, share: float, kind: str) -> nn.Module:
         )
         stays = torch.zeros(group.width, dtype=torch.bool)
         stays[size.argsort(descending=True)[: max(1, round(share * group.width))]] = True
-        cut(module, group, stays)
+        cut(module, (group, stays))
     return module
 
 
