@@ -138,9 +138,9 @@ def _gelu_slope(x: Tensor, order: int) -> Tensor:
     if order == 1:  # Phi + x phi
         found: Tensor = torch.ops.aten.gelu_backward(torch.ones_like(x), x)
         return found
-    squares = x.square()  # (2 - x^2) phi
-    density = torch.mul(squares, -0.5).exp_().mul_(1 / math.sqrt(2 * math.pi))
-    return density.mul_(squares.neg_().add_(2))
+    squares = x * x  # (2 - x^2) phi; a square of its own takes three times as long
+    bell = torch.mul(squares, -0.5).exp_()
+    return bell.addcmul_(bell, squares, value=-0.5).mul_(math.sqrt(2 / math.pi))
 
 
 class _Straight(torch.autograd.Function):
