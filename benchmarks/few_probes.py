@@ -11,6 +11,7 @@ Lanczos steps. Takes some eight minutes.
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ def shares(values: np.ndarray, known: int, probes: int, draws: int) -> np.ndarra
     matrix = torch.tensor(basis * values @ basis.T)
     eigenvalues, vectors = np.linalg.eigh(matrix.numpy())
     taken = torch.tensor(vectors[:, -known:].copy()) if known else None
-    top = eigenvalues[-known:] if known else []
+    top = eigenvalues[SIZE - known :]
     diagonal = matrix.diagonal().numpy()
     truths = [part.sum() for part in np.split(diagonal, np.cumsum(BLOCKS)[:-1])]
     truths += [diagonal.sum(), float(matrix.norm())]
@@ -45,14 +46,16 @@ def shares(values: np.ndarray, known: int, probes: int, draws: int) -> np.ndarra
     ]
     hits = np.zeros((draws, len(truths)), dtype=bool)
     for seed in range(draws):
-        given = {"probes": probes, "seed": seed, "deflation": taken, "dtype": torch.float64}
+        given: dict[str, Any] = {
+            "probes": probes, "seed": seed, "deflation": taken, "dtype": torch.float64,
+        }  # fmt: skip
         moments = diagonal_moments(lambda v: matrix @ v, SIZE, blocks=BLOCKS, **given)
         brackets = bracketing_quadratures(lambda v: matrix @ v, SIZE, steps=12, **given)
         found = [*moments.block_traces(), moments.trace(), moments.frobenius_norm()]
         found.append(bracketed_log_determinant(brackets, top, RIDGE))
         found.append(bracketed_dimension(brackets, top, RIDGE))
         hits[seed] = [e.low <= truth <= e.high for e, truth in zip(found, truths, strict=True)]
-    return hits.mean(0)
+    return np.asarray(hits.mean(0))
 
 
 def main() -> None:
