@@ -130,9 +130,8 @@ class JointBounds:
         shape = self.shapes[index]
         size = math.prod(shape)
         unit = torch.eye(size, dtype=torch.float64).reshape(size, 1, *shape)
-        zero = torch.zeros_like(unit)
-        own, gap = torch.cat([unit, -unit, zero, zero]), torch.cat([zero, zero, unit, -unit])
-        found = self._highest(index, own, gap).reshape(4, size, -1).transpose(1, 2)
+        parts = [self._ends(index, unit[some]) for some in self._chunks(size, 4)]
+        found = torch.cat(parts, 1).transpose(1, 2)
         high, low, gap_high, gap_low = (
             sign * part.reshape(-1, *shape)
             for sign, part in zip((1, -1, 1, -1), found, strict=True)
@@ -141,52 +140,80 @@ class JointBounds:
         low, gap_low = torch.minimum(low, high), torch.minimum(gap_low, gap_high)
         return Range(low, high, low + gap_low, high + gap_high, gap_low, gap_high)
 
+    def _ends(self, index: int, unit: Tensor) -> Tensor:
+        """Bound entries of h and of D above, and their negatives, `[4, entries, points]`.
+
+        What is affine is carried back once for all four, and for all points.
+        """
+        count, zero = len(unit), torch.zeros_like(unit)
+        step, twin = self.steps.get(index, (None, None))
+        held = {index: (torch.cat([unit, -unit, zero, zero]), torch.cat([zero, zero, unit, -unit]))}
+        constant = torch.zeros(4 * count, 1, dtype=torch.float64)
+        if step is not None and twin is not None and is_affine(step):
+            first, own_constant = self._affine(step, twin, unit, zero)
+            second, gap_constant = self._affine(step, twin, zero, unit)
+            held = {}
+            for source, (own, _) in first.items():
+                aside, gap = second[source]
+                nothing = torch.zeros_like(gap)
+                both = (
+                    torch.cat([own, -own, aside, -aside]),
+                    torch.cat([nothing, nothing, gap, -gap]),
+                )
+                held[source] = both
+            ends = (own_constant, -own_constant, gap_constant, -gap_constant)
+            constant = torch.cat(ends)
+        return self._back(held, constant).reshape(4, count, -1)
+
+    def _chunks(self, count: int, times: int = 1) -> list[slice]:
+        """Cut functions, each held so many times, into as many as may be carried at a time."""
+        chunk = max(
+            1, MOST_NUMBERS // (times * len(self.balls.centers) * max(self.graph.widest, 1))
+        )
+        return [slice(start, start + chunk) for start in range(0, count, chunk)]
+
     def _highest(self, index: int, own: Tensor | None, gap: Tensor | None) -> Tensor:
         given = own if own is not None else gap
         assert given is not None
-        points = len(self.balls.centers)
-        widest = max(self.graph.widest, 1)
-        chunk = max(1, MOST_NUMBERS // (points * widest))
+        zero = torch.zeros_like(given)
+        pair = torch.broadcast_tensors(zero if own is None else own, zero if gap is None else gap)
         found = []
-        for start in range(0, len(given), chunk):
-            parts = [None if p is None else p[start : start + chunk] for p in (own, gap)]
-            found.append(self._back(index, *parts))
-        # A unit over an interval where its function has no bound gives none.
-        return torch.nan_to_num(torch.cat(found), nan=torch.inf)
+        for some in self._chunks(len(given)):
+            constant = torch.zeros(len(pair[0][some]), 1, dtype=torch.float64)
+            found.append(self._back({index: (pair[0][some], pair[1][some])}, constant))
+        return torch.cat(found)
 
-    def _back(self, index: int, own: Tensor | None, gap: Tensor | None) -> Tensor:
-        """Carry linear functions of one value back to the input."""
-        given = own if own is not None else gap
-        assert given is not None
-        count, points = len(given), len(self.balls.centers)
-        shape = (count, points, *self.shapes[index])
-        zero = torch.zeros(shape, dtype=torch.float64)
-        held = {
-            index: (
-                zero if own is None else own.expand(shape).clone(),
-                zero.clone() if gap is None else gap.expand(shape).clone(),
-            )
-        }
-        constant = torch.zeros(count, points, dtype=torch.float64)
+    def _back(self, held: dict[int, tuple[Tensor, Tensor]], constant: Tensor) -> Tensor:
+        """Carry linear functions of values back to the input; returns `[functions, points]`.
+
+        Weights are `[functions, points or 1, *value]`: one for all points until a unit, whose
+        lines are each point's own.
+        """
+        count, points = len(constant), len(self.balls.centers)
         for place in sorted(self.steps, reverse=True):
-            if place not in held or place > index:
+            if place not in held:
                 continue
             step, twin = self.steps[place]
-            weights = held.pop(place)
-            made, more = self._through(step, twin, *weights)
-            constant += more
+            made, more = self._through(step, twin, *held.pop(place))
+            constant = constant + more
             for source, (first, second) in made.items():
                 if source in held:
                     first, second = held[source][0] + first, held[source][1] + second
                 held[source] = (first, second)
-        own_back, _ = held.get(0, (torch.zeros(count, points, *self.shapes[0]).double(), None))
-        return self.balls.highest(own_back) + constant
+        nothing = torch.zeros(count, 1, *self.shapes[0], dtype=torch.float64)
+        own, _ = held.get(0, (nothing, None))
+        total = (self.balls.highest(own) + constant).expand(count, points)
+        # A unit over an interval where its function has no bound gives none.
+        return torch.nan_to_num(total, nan=torch.inf)
 
     def _through(
         self, step: Step, twin: Step, own: Tensor, gap: Tensor
     ) -> tuple[dict[int, tuple[Tensor, Tensor]], Tensor]:
         if is_elementwise(step):
             return self._units(step, own, gap)
+        if not is_affine(step):
+            points = len(self.balls.centers)
+            own, gap = (t.expand(len(t), points, *t.shape[2:]) for t in (own, gap))
         if isinstance(step.operation.curved, Product):
             ranges = [self.ranges[source] for source in step.inputs]
             return product_back(step, ranges, own, gap)
