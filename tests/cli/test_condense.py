@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from safetensors.torch import save_file
 
 from whynet.cli.main import main
+from whynet.examination.condensation_page import signed
 from whynet.training.builtin import builtin_module
 
 
@@ -35,6 +37,21 @@ def test_three_files_are_written_and_stand(
     assert "<script" not in page and "://" not in page.replace("http://www.w3.org/", "")
     assert "breast-cancer-mlp" in page and "Proven" in page
     assert "not condensed: " in page and "of random ones" in page
+    facts = page.partition('class="facts">')[2].partition("</p>")[0]
+    sizes = json.loads((written / "small.certificate.json").read_text())["certificate"]["size"]
+    for end in ("before", "after"):
+        assert f"{sizes[end]['parameters']:,}" in facts
+    table = page.partition('id="numbers"')[2].partition("</table>")[0]
+    assert "points" in table and "\u00a0ms" in table
+    assert "-" not in "".join(re.findall(r">([^<>]*)</td>", table)), "a hyphen for a minus"
+
+
+@pytest.mark.parametrize(
+    ("value", "places", "said"),
+    [(0.004, 1, "0.0"), (-0.004, 1, "0.0"), (0.26, 1, "+0.3"), (-12.0, 0, "−12")],
+)
+def test_changes_bear_their_sign(value: float, places: int, said: str) -> None:
+    assert signed(value, places) == said
 
 
 def test_a_number_that_was_changed_is_found(written: Path, tmp_path: Path) -> None:

@@ -269,12 +269,12 @@ def test_the_first_screen_holds_what_a_reader_needs(page: Page) -> None:
 
 
 def test_the_rest_of_the_page_holds_all_that_the_report_knows(page: Page) -> None:
-    text = re.sub(r"[ \n]+", " ", page.text)
+    text = re.sub(r"[ \n\u00a0]+", " ", page.text)
     for words in (
         "Temperature was fitted on half of the test data",
         "In brackets: 95 % intervals over examples, certified bounds.",
         "cannot be checked",
-        "central difference agrees to 3e-7",
+        "central difference agrees to 3×10⁻⁷",
         "How this network is differentiated",
         "a scattering transform needs images",
         "MemoryError: 3.1 GB wanted",

@@ -35,7 +35,7 @@ FOLLOWED: dict[str, Callable[[Tensor, Written], Tensor]] = {
 }
 
 LEFT: dict[str, tuple[Callable[[Tensor, Written], Tensor], str]] = {
-    "mixed": (lambda x, _: functional.layer_norm(x, (6,)), "layer_norm reads them"),
+    "mixed": (lambda x, _: functional.layer_norm(x, (6,)), "LayerNorm mixes them"),
     "shifted": (lambda x, _: x + x.roll(1, -1), "roll reads them"),
     "scattered": (lambda x, _: x + x.reshape(-1, 2, 3).transpose(1, 2).flatten(1), "different"),
     "joined": (lambda x, _: x + torch.ones(6), "not followed"),

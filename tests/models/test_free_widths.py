@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from whynet import load_resized
+from whynet.models.architecture import describe_architecture
 from whynet.models.free_widths import free_widths
 
 
@@ -52,6 +54,9 @@ def test_numbers_that_are_widths_become_sizes(name: str) -> None:
     assert found.fixed == frozenset()
     assert found.module.state_dict().keys() == module.state_dict().keys()
     assert dict(found.module.named_buffers()).keys() == dict(module.named_buffers()).keys()
+    # It bears the name of the user's class, also when it was copied.
+    assert "(Written)" in describe_architecture(found.module)
+    assert "(Written)" in describe_architecture(copy.deepcopy(copy.deepcopy(found.module)))
     many = torch.randn(7, 3, dtype=torch.float64)
     with torch.no_grad():
         assert torch.equal(found.module(many), module(many))

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
 
 from whynet.cli.main import main
+from whynet.concepts.condensation.reduction import condense
 from whynet.concepts.measuring import measure
 from whynet.core.measurement import Measurement
+from whynet.core.outcome import NotApplicable
 from whynet.models.subject import Subject
 
 ROWS, LENGTH, WORDS = 60, 6, 11
@@ -145,6 +147,42 @@ def test_neurons_and_cheap_models_of_an_encoder() -> None:
     layers = taken("neuron-similarity", held).dataset["layer"].values
     assert any("intermediate.dense" in str(layer) for layer in layers)
     assert "how often each token occurs" in taken("baselines", held).notes[0]
+
+
+def test_units_of_a_decoder_whose_gelu_is_written_in_pieces() -> None:
+    """GPT-2's activation is a sum of powers, a tanh and a product: one activation all the same."""
+    network, inputs, targets = case("decoder", torch.float64)
+    mlp = network.transformer.h[0].mlp
+    with torch.no_grad():  # two units alike, and one that nothing reads
+        mlp.c_fc.weight[:, 1] = mlp.c_fc.weight[:, 0]
+        mlp.c_fc.bias[1] = mlp.c_fc.bias[0]
+        mlp.c_proj.weight[2] = 0.0
+    held = Subject(
+        network, train=(inputs, targets), loss="cross_entropy", dtype=torch.float64, batch_size=16
+    )
+    found = taken("neuron-similarity", held)
+    assert [str(layer) for layer in found.dataset["layer"].values] == ["transformer.h.0.mlp.c_fc"]
+    assert found.values("distinct")[0, 0] <= found.values("width")[0] - 1
+    small = condense(held, exact_only=True)
+    layer = next(la for la in small.layers if la.path == "transformer.h.0.mlp.c_fc")
+    assert (layer.before, layer.after) == (16, 14)
+    with torch.no_grad():
+        before, after = (one(**inputs).logits for one in (network, small.module))
+    assert float((after - before).abs().max()) <= 1e-12 * float(before.abs().max())
+
+
+def test_an_activation_of_that_name_that_is_someone_else_s_is_looked_into() -> None:
+    """The control: what does not come from transformers may mix its channels."""
+
+    class NewGELUActivation(nn.Module):
+        def forward(self, values: Tensor) -> Tensor:
+            return values * values.sum(-1, keepdim=True)
+
+    module = nn.Sequential(nn.Linear(3, 5), NewGELUActivation(), nn.Linear(5, 2))
+    held = Subject(module, train=(torch.randn(8, 3), torch.randn(8, 2)), loss="mse")
+    assert isinstance(measure("neuron-similarity", held), NotApplicable)
+    small = condense(held, exact_only=True)
+    assert next(la.reason for la in small.layers if la.path == "0")
 
 
 def test_from_saved_weights_with_a_tied_head(

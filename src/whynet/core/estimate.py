@@ -68,7 +68,7 @@ def format_number(value: float, unit: str = "", digits: int = 3) -> str:
     if unit == "fraction":
         return f"{_plain(100 * value, digits, decimals=1)} %"
     text = _plain(value, digits)
-    return f"{text} {unit}" if unit and unit not in ("count", "nats", "ratio") else text
+    return f"{text} {unit}" if unit and unit not in ("count", "nats", "ratio", "share") else text
 
 
 def _plain(value: float, digits: int, decimals: int | None = None) -> str:
@@ -88,7 +88,8 @@ def _plain(value: float, digits: int, decimals: int | None = None) -> str:
 def format_interval(estimate: Estimate, digits: int = 3) -> str:
     """Write an estimate with its interval: `97.8 % [96.0, 98.9]`; no bar where it is exact.
 
-    Narrow intervals get as many digits as it takes to tell their ends apart, up to seven.
+    Narrow intervals get as many digits as it takes to tell their ends apart; where that would be
+    more than seven, the ends are as good as equal and written so.
 
     >>> format_interval(Estimate(0.978, 0.960, 0.989, "interval", unit="fraction"))
     '97.8 % [96.0, 98.9]'
@@ -107,7 +108,8 @@ def format_interval(estimate: Estimate, digits: int = 3) -> str:
     largest = max(abs(estimate.low), abs(estimate.high))
     if 0 < estimate.width < largest < math.inf:
         # One digit of the width: as many more as the number is larger than it.
-        digits = min(7, max(digits, 1 + math.ceil(math.log10(largest / estimate.width))))
+        needed = 1 + math.ceil(math.log10(largest / estimate.width))
+        digits = max(digits, needed) if needed <= 7 else digits
     value = format_number(estimate.value, estimate.unit, digits)
     low, high = format_number(estimate.low, "", digits), format_number(estimate.high, "", digits)
     return f"{value} [{low}, {high}]"

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from whynet.derivatives.dense_operations import dense, stacked
 from whynet.numerics.layer_normalization import layer_norm_products
 
 Elementwise = Callable[..., Tensor]
@@ -65,6 +66,8 @@ class _Rewriting(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        if func is functional.linear and _is_dense(*args, **kwargs) and not is_recomputed():
+            return dense(*args, **kwargs)
         if args and _plain(args[0]) and not is_recomputed():
             rest = args[1:]
             if func in SMOOTH and not changes_input(rest, kwargs):
@@ -96,6 +99,19 @@ def _plain(tensor: Any) -> bool:
         type(tensor) in (Tensor, torch.nn.Parameter)
         and tensor.dtype in DTYPES
         and tensor.requires_grad
+    )
+
+
+def _is_dense(input: Any, weight: Any, bias: Any = None) -> bool:
+    """Whether a dense layer is one that `dense` applies, and has a gradient."""
+    tensors = [t for t in (input, weight, bias) if t is not None]
+    return (
+        all(type(t) in (Tensor, torch.nn.Parameter) for t in tensors)
+        and len({t.dtype for t in tensors}) == 1
+        and input.dtype in DTYPES
+        and any(t.requires_grad for t in tensors)
+        and weight.ndim == 2
+        and input.ndim >= 2
     )
 
 
@@ -145,13 +161,38 @@ class _Straight(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-        ctx.save_for_backward(slope_of(function, x, 1))
-        return function(x)
+        found = function(x)
+        ctx.bent = function is torch.relu
+        ctx.save_for_backward(found if ctx.bent else slope_of(function, x, 1))
+        return found
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (slope,) = ctx.saved_tensors
-        return gradients[0] * slope, None
+        (held,) = ctx.saved_tensors
+        return _StraightBackward.apply(gradients[0], held.detach(), ctx.bent), None  # type: ignore[no-untyped-call]
+
+
+class _StraightBackward(torch.autograd.Function):
+    """The gradient through a piecewise-linear function, which is linear in what comes back."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, held: Tensor, bent: bool) -> Tensor:
+        ctx.bent = bent
+        ctx.save_for_backward(held)
+        return straight(gradient, held, bent)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None, None]:
+        (held,) = ctx.saved_tensors
+        return straight(cotangents[0], held, ctx.bent), None, None
+
+
+def straight(signal: Tensor, held: Tensor, bent: bool) -> Tensor:
+    """Multiply by a slope; where `bent`, by that of ReLU, told from its output in one pass."""
+    if bent:
+        found: Tensor = torch.ops.aten.threshold_backward(signal, held, 0)
+        return found
+    return signal * held
 
 
 class _Smooth(torch.autograd.Function):
@@ -276,14 +317,8 @@ def layer_norm_derivatives(
         input, weight and bias; by x; and by the weight.
 
     """
-    product = _passes if x.device.type != "cpu" or any(map(_stacked, cotangents)) else _compiled
+    product = _passes if x.device.type != "cpu" or any(map(stacked, cotangents)) else _compiled
     return product(cotangents, g, x, weight, mean, scale, full)
-
-
-def _stacked(tensor: Tensor) -> bool:
-    """Whether many vectors stand in it at once, under either of PyTorch's ways to vectorize."""
-    functorch = torch._C._functorch
-    return functorch.is_batchedtensor(tensor) or functorch.is_legacy_batchedtensor(tensor)
 
 
 def _compiled(

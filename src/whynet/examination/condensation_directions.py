@@ -49,18 +49,19 @@ def direction_figures(
     layers = orientations(subject, seed)[:MOST_LAYERS]
     figures = []
     if layers:
-        shares = ", ".join(f"{100 * layer.share:.0f} %" for layer in layers)
         figures.append(
             Figure(
                 "amplitude-orientation",
                 partial(
                     amplitude_orientation,
-                    layers=[(visible(la.path, 40), la.angles, la.amounts) for la in layers],
+                    layers=[
+                        (visible(la.path, 40), la.angles, la.amounts, la.share) for la in layers
+                    ],
                 ),
                 "What every unit of the network as it came contributes, of the largest, against "
-                "where it points in the plane of the two directions that hold most. The plane "
-                f"holds {shares} of the weighted similarity. In a condensed layer units stand in "
-                "few lines.",
+                "where it points in the plane of the two directions that most of the units' "
+                "similarity lies in (how much: above each picture). In a condensed layer units "
+                "stand in few lines.",
                 f"Contributions and orientations of the units of {len(layers)} layers.",
                 0.9 + 1.5 * len(layers),
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import shlex
 from functools import cache, partial
 from typing import Any
@@ -10,11 +12,13 @@ import numpy as np
 from jinja2 import Environment
 from markupsafe import Markup
 
+from whynet.concepts.condensation.reduction import Condensed
 from whynet.concepts.condensation.smaller_figures import (
     LayerUnits,
     side_by_side,
     size_against_error,
 )
+from whynet.core.estimate import format_number
 from whynet.core.question import Figure
 from whynet.examination.condensation_directions import direction_figures
 from whynet.examination.condensing import Done, Files
@@ -23,6 +27,7 @@ from whynet.pages.drawing import draw_figure
 from whynet.pages.frame import environment, style
 from whynet.pages.words import counted, marked, powers, unbroken, visible
 
+_ENDS = ("before", "after")
 _LAYERS = 8
 """Layers that the picture shows at most; the table has all."""
 
@@ -31,15 +36,15 @@ _LAYERS = 8
 def _environment() -> Environment:
     filters: dict[str, Any] = {"unbroken": unbroken, "marked": marked, "cell": visible}
     # The parts shared with reports name filters that this page has no use for.
-    return environment("whynet.examination", {**filters, "tab_note": str, "time": str})
+    return environment(
+        "whynet.examination", {**filters, "tab_note": str, "time": str, "powers": str}
+    )
 
 
 def render_condensation(done: Done, files: Files) -> str:
     """Write the page of a smaller network; it runs no script and fetches nothing."""
     found = done.condensed
     sheet, sheet_hash = style()
-    before = describe_architecture(found.subject.module)
-    after = describe_architecture(found.module)
     return (
         _environment()
         .get_template("condensation.html.j2")
@@ -47,9 +52,7 @@ def render_condensation(done: Done, files: Files) -> str:
             style=sheet,
             style_hash=sheet_hash,
             name=visible(found.subject.name, 160),
-            facts=Markup("<b>{}</b> became <b>{}</b>.").format(
-                visible(before, 200), visible(after, 200)
-            ),
+            facts=_facts(done),
             lead=marked(_lead(done)),
             figures=[
                 _drawn(figure)
@@ -58,15 +61,10 @@ def render_condensation(done: Done, files: Files) -> str:
                     *direction_figures(found.subject, done.checkpoints, done.request.seed),
                 )
             ],
-            rows=[[powers(cell) for cell in row] for row in _rows(done)],
-            certified=[
-                marked(powers(text))
-                for text in (
-                    *certified(done.content),
-                    *([] if done.finetuned is None else [done.finetuned.sentence()]),
-                    *(visible(layer["sentence"], 400) for layer in done.directions),
-                )
-            ],
+            rows=[[_whole(cell) for cell in row] for row in _rows(done)],
+            certified=[marked(powers(text)) for text in certified(done.content)],
+            finetuned="" if done.finetuned is None else marked(powers(done.finetuned.sentence())),
+            directions=[marked(visible(layer["sentence"], 400)) for layer in done.directions],
             trained="Nothing was trained."
             if done.finetuned is None or done.finetuned.taken is None
             else f"The smaller network was trained on for {done.finetuned.steps:,} steps.",
@@ -81,6 +79,30 @@ def render_condensation(done: Done, files: Files) -> str:
             verify=_verify_command(done, files),
         )
     )
+
+
+def _facts(done: Done) -> Markup:
+    """Say what it was and became; where only widths changed, one phrase stands for both."""
+    found, sizes = done.condensed, done.content["size"]
+    before = visible(describe_architecture(found.subject.module), 200)
+    after = visible(describe_architecture(found.module), 200)
+    counts = [f"{sizes[end]['parameters']:,}" for end in _ENDS]
+    if before == after:
+        said = Markup("<b>{}</b>: {} parameters became <b>{}</b>.")
+        return said.format(before, *counts)
+    said = Markup("<b>{}</b>, {} parameters, became <b>{}</b>, {} parameters.")
+    return said.format(before, counts[0], after, counts[1])
+
+
+def _whole(cell: str) -> Markup:
+    """Write a cell whose bracket stays on one line."""
+    cell = re.sub(r"(?<=\d) (?=%|ms)", "\u00a0", powers(cell))
+    value, opened, rest = cell.partition("[")
+    if not opened:
+        return Markup("{}").format(value)
+    bracket, _, after = rest.partition("]")
+    inside = Markup('<span class="bracket">[{}]</span>').format(bracket)
+    return Markup("{}{}{}").format(value, inside, after)
 
 
 def _verify_command(done: Done, files: Files) -> str:
@@ -167,55 +189,92 @@ def certified(content: dict[str, Any]) -> list[str]:
         said.append(
             f"**Labels**: around {labels['points']} examples both networks provably give the same "
             f"label up to a radius of {labels['median_radius']:.2g} in the median, "
-            f"{labels['least_radius']:.2g} at worst; around "
-            f"{100 * labels['same_within_radius']:.0f} % of them up to {balls['radius']:.3g}."
+            f"{labels['least_radius']:.2g} at worst; around {_part(labels['same_within_radius'])} "
+            f"of them up to {balls['radius']:.3g}."
         )
     return said
+
+
+def _part(share: float) -> str:
+    return "all" if share == 1 else f"{100 * share:.0f} %"
 
 
 def _rows(done: Done) -> list[tuple[str, str, str, str]]:
     content = done.content
     one, two = content["size"]["before"], content["size"]["after"]
     rows = [
-        (
-            name,
-            f"{one[key]:,}",
-            f"{two[key]:,}",
-            f"{100 * (two[key] / max(one[key], 1) - 1):+.0f} %",
-        )
-        for name, key in (("parameters", "parameters"), ("bytes", "bytes"))
+        (key, f"{one[key]:,}", f"{two[key]:,}", _percent(two[key] / max(one[key], 1) - 1))
+        for key in ("parameters", "bytes")
     ]
     for split, scores in content["scores"].items():
         named = "training data" if split == "train" else "unseen data"
-        for key, words in (("accuracy", "accuracy"), ("loss", "loss")):
-            if key not in scores:
-                continue
-            percent = key == "accuracy"
-            change = scores.get(f"{key}_change")
-            written = "" if change is None else _change(change, percent)
-            before, after = (
-                f"{100 * value:.2f} %" if percent else f"{value:.4g}" for value in scores[key]
-            )
-            rows.append((f"{words}, {named}", before, after, written))
+        for key in ("accuracy", "loss"):
+            if key in scores:
+                rows.append((f"{key}, {named}", *_score(scores, key)))
         errors = content["errors"][split]
-        error = f"{errors['largest']:.2e}, {errors['root_mean_square']:.2e}"
-        rows.append((f"largest and root mean square change, {named}", "", "", error))
+        for key, words in (("largest", "largest"), ("root_mean_square", "root mean square")):
+            rows.append((f"{words} change, {named}", "", "", format_number(errors[key])))
     times = content["time"]
+    before, after = (f"{format_number(1000 * times[end], digits=2)} ms" for end in _ENDS)
     rows.append(
-        (f"seconds for {times['rows']} rows", f"{times['before']:.2e}", f"{times['after']:.2e}",
-         f"{100 * (times['after'] / times['before'] - 1):+.0f} %")
-    )  # fmt: skip
+        (f"time for {counted(times['rows'], 'row', 'rows')}", before, after, _faster(times))
+    )
     return rows
 
 
-def _change(change: list[float], percent: bool) -> str:
-    value, low, high = (100 * v if percent else v for v in change)
-    unit = " %" if percent else ""
-    return f"{value:+.2g} [{low:+.2g}, {high:+.2g}]{unit}"
+def _score(scores: dict[str, Any], key: str) -> tuple[str, str, str]:
+    """Write a score before and after, and its change with the interval over examples."""
+    percent = key == "accuracy"
+    change = scores.get(f"{key}_change")
+    if percent:
+        before, after = (f"{100 * value:.1f} %" for value in scores[key])
+        if change is None:
+            return before, after, ""
+        value, low, high = (signed(100 * v, 1) for v in change)
+        return before, after, f"{value} points [{low}, {high}]"
+    before, after = (format_number(value) for value in scores[key])
+    if change is None:
+        return before, after, ""
+    # As many decimals as the width of the interval needs for two digits.
+    width = max(change[2] - change[1], 1e-12)
+    places = min(max(0, 1 - math.floor(math.log10(width))), 9)
+    value, low, high = (signed(v, places) for v in change)
+    return before, after, f"{value} [{low}, {high}]"
+
+
+def signed(value: float, places: int) -> str:
+    """Write a change with its sign, a true minus, and none where it rounds to zero."""
+    text = f"{value:+.{places}f}".replace("-", "−")
+    return text[1:] if float(text[1:]) == 0 else text
+
+
+def _percent(change: float) -> str:
+    return f"{signed(100 * change, 0)} %"
+
+
+def _faster(times: dict[str, Any]) -> str:
+    """Say how the time changed, where repeats tell the two networks apart."""
+    if "before_range" in times and (
+        times["after_range"][0] <= times["before_range"][1]
+        and times["before_range"][0] <= times["after_range"][1]
+    ):
+        return "too close to tell"
+    return _percent(times["after"] / times["before"] - 1)
 
 
 def _drawn(figure: Figure) -> dict[str, Any]:
     return {"svg": draw_figure(figure), "fault": "", "alt": figure.alt, "caption": figure.caption}
+
+
+def _above(found: Condensed) -> str:
+    """Say why the chosen network lies above its curve, where it does."""
+    best = min(p.largest for p in found.curve if p.parameters <= found.chosen.parameters)
+    if found.chosen.largest <= best:
+        return ""
+    return (
+        "This network lies above the curve: one of its size errs less on the data but has turned "
+        "units, whose bounds are less tight."
+    )
 
 
 def _figures(done: Done) -> list[Figure]:
@@ -231,9 +290,9 @@ def _figures(done: Done) -> list[Figure]:
         Figure(
             "side-by-side",
             partial(side_by_side, layers=layers),
-            "Every square is a unit (of a convolution: a channel): blue ones are left. Left the "
-            "network as it came, right the smaller one.",
-            f"Channels that are left. {visible(words, 300)}.",
+            "Every square is a unit (of a convolution: a channel); blue ones stay. On the left the "
+            "network as it came, on the right the smaller one.",
+            f"Units that stay. {visible(words, 300)}.",
             min(8.0, 0.4 + 1.15 * len(layers)),
         )
     ]
@@ -251,9 +310,7 @@ def _figures(done: Done) -> list[Figure]:
                     chosen=chosen,
                 ),
                 "Largest change of an output on the training data, relative to the largest "
-                "output, at every size tried. Nothing is trained. Where this network lies above "
-                "the curve, one of its size errs less on the data but has turned units, whose "
-                "bounds are less tight.",
+                "output, at every size tried; nothing is trained. " + _above(found),
                 "The error grows as parameters go.",
             )
         )

@@ -28,6 +28,8 @@ FIRST_SCREEN = 8
 """Findings on the first screen; further ones stand in their panels."""
 
 _BRACKET = re.compile(r"\[[^\[\]<>]{1,60}\]")
+_DOTTED = re.compile(r"[\w…]+(\.[\w…]+){2,}")
+"""A name of a layer, which may break after its dots."""
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5}|[a-z-]+/\d{7})")
 
 
@@ -88,7 +90,7 @@ def render_page(
             interrupted=report.interrupted,
             findings=findings[:FIRST_SCREEN],
             panels=panels,
-            plan=report.plan,
+            plan=[(what, powers(how)) for what, how in report.plan],
             reference_notes=report.reference_notes,
             inapplicable=_reasons(report, "not applicable"),
             unreached=_reasons(report, "not reached"),
@@ -137,6 +139,7 @@ def _environment() -> Environment:
         "cell": _cell,
         "tab_note": _interval_note,
         "time": duration,
+        "powers": powers,
         "unbroken": unbroken,
     }
     return environment("whynet.examination", filters)
@@ -281,7 +284,10 @@ def _table(table: Table) -> dict[str, Any]:
 def _cell(cell: str | Estimate) -> Markup:
     """Write a cell; where its column is narrow, the bracket goes to a line of its own, whole."""
     if not isinstance(cell, Estimate):
-        return _unbroken_brackets(marked(cell, 300))
+        text = str(marked(cell, 300))
+        if _DOTTED.match(text):
+            text = text.replace(".", ".<wbr>")
+        return _unbroken_brackets(Markup(text))
     word = cell.kind if cell.kind in ("certified", "indicative") else ""
     text = powers(visible(format_interval(cell), 120))
     if not word:
@@ -302,7 +308,8 @@ def _interval_note(table: Table) -> str:
     if not bars:
         return ""
     kinds = ", ".join(dict.fromkeys(_bracket(cell) for cell in bars))
-    return f"In brackets: {kinds}." + (" No bracket: exact." if len(bars) < len(cells) else "")
+    said = f"In brackets: {kinds}." + (" No bracket: exact." if len(bars) < len(cells) else "")
+    return said.replace(" %", "\u00a0%")
 
 
 def _bracket(cell: Estimate) -> str:
@@ -315,7 +322,7 @@ def _bracket(cell: Estimate) -> str:
 
 
 def _reasons(report: Report, state: str) -> list[tuple[str, str]]:
-    return [(a.question.title, a.reason) for a in report.answers if a.state == state]
+    return [(a.question.title, a.why) for a in report.answers if a.state == state]
 
 
 def _failures(report: Report) -> list[tuple[str, str]]:

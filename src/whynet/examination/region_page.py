@@ -44,7 +44,8 @@ _LIMITS = (
 @cache
 def _environment() -> Environment:
     filters: dict[str, Any] = {"unbroken": unbroken, "marked": marked, "cell": visible}
-    return environment("whynet.examination", {**filters, "tab_note": lambda _: "", "time": str})
+    unused: dict[str, Any] = {"tab_note": lambda _: "", "time": str, "powers": str}
+    return environment("whynet.examination", {**filters, **unused})
 
 
 def render_plane(summary: Mapping[str, Any], figures: Sequence[tuple[Figure, str]]) -> str:

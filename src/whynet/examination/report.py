@@ -12,6 +12,8 @@ from whynet.core.question import Finding, Panel, Question, SubjectFacts, Table
 
 State = Literal["answered", "not applicable", "failed", "not reached"]
 
+_AGAIN = "This does not apply: "
+
 
 @dataclass(frozen=True)
 class Receipt:
@@ -57,6 +59,13 @@ class Answer:
     receipts: tuple[Receipt, ...] = ()
     aside: tuple[str, ...] = ()
     beside: Table | None = None
+
+    @property
+    def why(self) -> str:
+        """The reason without the words that the state says already."""
+        first = self.reason.startswith(_AGAIN)
+        words = self.reason.replace(_AGAIN, "")
+        return words[:1].upper() + words[1:] if first else words
 
 
 @dataclass(frozen=True)

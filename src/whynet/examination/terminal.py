@@ -96,7 +96,7 @@ def _table(out: Console, report: Report) -> Table:
 
 def _detail(answer: Answer) -> str:
     if answer.panel is None:
-        return plain(answer.reason, 400)
+        return plain(answer.why, 400)
     found = counted(len(answer.panel.findings), "finding", "findings")
     return f"{found}, {duration(sum(receipt.seconds for receipt in answer.receipts))}"
 

@@ -30,6 +30,7 @@ from whynet.models.channel_functions import (
     LayerCall,
     layer_of_call,
     pooling_of_call,
+    refusal_of,
 )
 from whynet.models.channel_held import (
     Held,
@@ -61,24 +62,22 @@ from whynet.models.channel_nodes import (
     walk,
 )
 from whynet.models.channel_units import NONE, Gathered
+from whynet.models.pieced_activations import whole_activations
 from whynet.models.torch_functions import ACTIVATIONS, INDEXING, NORMS, SAME, SHAPES, labels_along
 
 
 def channel_groups(module: nn.Module, run: Callable[[], Any]) -> tuple[Group, ...]:
-    """Find the groups of channels of a network, in the order in which they are made.
+    """Return all groups of channels in the order they are made; what is left alone says why.
 
     Args:
         module: in evaluation mode; not changed.
         run: calls it once on a small batch (two examples are enough) and returns its output.
 
-    Returns:
-        All groups, also those that are left alone; each says why.
-
     Cost: one forward pass, and int32 labels of the size of the activations.
 
     """
     mode = Watching(module)
-    with torch.no_grad(), mode:
+    with torch.no_grad(), whole_activations(module, mode.whole), mode:
         output = run()
     return mode.finished(output)
 
@@ -90,8 +89,7 @@ class Watching(TorchFunctionMode):
         super().__init__()
         self._held: MutableMapping[Tensor, Held] = WeakTensorKeyDictionary()
         self._names: dict[int, str] = {}
-        named = (*module.named_parameters(), *module.named_buffers())
-        for name, tensor in named:
+        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
             self._names.setdefault(id(tensor), name)
         self._uses: dict[str, int] = {}
         self.gathered = Gathered()
@@ -101,6 +99,11 @@ class Watching(TorchFunctionMode):
         for held in self._among((output,), {}):
             self._refuse(held, "they are the network's own output")
         return self.gathered.groups(self._uses)
+
+    def whole(self, name: str, child: nn.Module, source: Tensor, result: Tensor) -> None:
+        """Follow an activation that is written in pieces."""
+        if (held := self.held(source)) is not None:
+            self._held[result] = self._activate_by(held, name, child, None)
 
     def held(self, tensor: Any) -> Held | None:
         """Return what channels a tensor holds, or None."""
@@ -213,9 +216,8 @@ class Watching(TorchFunctionMode):
         if isinstance(made, Held):
             self._held[result] = made
             return
-        name = getattr(func, "__name__", "an operation").strip("_")
         for other in held.values():
-            self._refuse(other, made or f"{name} reads them, which is not followed")
+            self._refuse(other, made or refusal_of(func))
         for tensor in tensors_in((result,)):  # written in place by something that is not followed
             self._held.pop(tensor, None)
 

@@ -118,6 +118,24 @@ SPLITTING: Final = frozenset(
 )
 """Functions that return a tensor in pieces."""
 
+_SPOKEN: Final = {
+    "layer_norm": "LayerNorm",
+    "group_norm": "GroupNorm",
+    "rms_norm": "RMSNorm",
+    "instance_norm": "instance normalization",
+    "softmax": "softmax",
+    "scaled_dot_product_attention": "attention",
+}
+
+
+def refusal_of(func: Any) -> str:
+    """Say why channels that a function reads are left alone, a clause about them."""
+    name = getattr(func, "__name__", "an operation").strip("_")
+    if name in _SPOKEN:
+        return f"{_SPOKEN[name]} mixes them"
+    return f"{name} reads them, which is not followed"
+
+
 NEGATIONS: Final = frozenset((*functions_named("neg", "negative"), Tensor.__neg__))
 
 
@@ -160,7 +178,9 @@ def layer_of_call(
         plain = True
     weight = given.get("weight")
     if not plain or not isinstance(weight, Tensor) or weight.ndim != 2:
-        return LayerCall("a product with something that is no weight reads them", None)
+        return LayerCall(
+            "they are multiplied with something that is no weight, as in attention", None
+        )
     return LayerCall(_layer(given, names, "transposed"), given.get("input"))
 
 

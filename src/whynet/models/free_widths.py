@@ -164,20 +164,31 @@ def _traced(module: nn.Module, example: Any) -> fx.GraphModule:
         for name in held.keys() - known.keys():
             graph.create_node("get_attr", name)
     made = fx.GraphModule(root, graph, type(module).__name__)
-    unsaved = _Unsaved(tuple(name for name, _ in made.named_buffers() if name not in saved))
-    unsaved(made)
-    made._register_deepcopy_hook(unsaved)
+    kept = _Kept(
+        type(module).__name__,
+        tuple(name for name, _ in made.named_buffers() if name not in saved),
+    )
+    kept(made)
+    made._register_deepcopy_hook(kept)
     return made.train(module.training)
 
 
 @dataclass(frozen=True)
-class _Unsaved:
-    """Says again of a trace which of its buffers are not saved; a copy of it forgets."""
+class _Kept:
+    """Says again of a trace what a copy of it forgets.
 
-    names: tuple[str, ...]
+    Attributes:
+        name: of the user's class; every trace has a class of its own, which bears it.
+        unsaved: buffers that are not saved.
+
+    """
+
+    name: str
+    unsaved: tuple[str, ...]
 
     def __call__(self, module: nn.Module) -> None:
-        for name in self.names:
+        type(module).__name__ = self.name
+        for name in self.unsaved:
             owner, _, last = name.rpartition(".")
             module.get_submodule(owner)._non_persistent_buffers_set.add(last)
 

@@ -12,7 +12,7 @@ with 30 probes instead of 95 %; the level holds as an average over the grid.
 What the bands cover: the draw of the probes. What they do not: the bias of a finite number of
 steps m. Moments up to 2 m - 1 are exact per probe, but a density smoothed more finely than m
 nodes can resolve is biased toward peaks at the nodes. The cumulative distribution is bracketed
-per probe without that bias (`cumulative_bounds`), so its band covers both.
+per probe without that bias (`whynet.numerics.moment_brackets`), so its band covers both.
 """
 
 from __future__ import annotations
@@ -196,35 +196,6 @@ def exact_density(
     return np.asarray(spectral_density(known, np.full(known.shape, 1 / size), grid, width)[0])
 
 
-def cumulative_bounds(
-    nodes: ArrayLike, weights: ArrayLike, places: ArrayLike
-) -> tuple[Floats, Floats]:
-    """Bracket each probe's share of the spectrum at or below each place.
-
-    Inequalities of Chebyshev, Markov and Stieltjes (Szego 1939, section 3.41): the measure below
-    node j lies between the sums of the first j - 1 and the first j weights. Hence the share at a
-    place between two nodes is known up to the two weights beside it. Nodes are compared as they
-    are: the round-off of the nodes is the caller's to keep in mind.
-
-    Args:
-        nodes: [probes, m] ascending.
-        weights: [probes, m].
-        places: [G] eigenvalues.
-
-    Returns:
-        low, high, each [probes, G], between 0 and the mass of the probe.
-
-    """
-    knots, masses = np.asarray(nodes, dtype=np.float64), np.asarray(weights, dtype=np.float64)
-    where = np.asarray(places, dtype=np.float64)
-    steps = knots.shape[1]
-    sums = np.concatenate([np.zeros((len(knots), 1)), np.cumsum(masses, 1)], axis=1)
-    passed = np.stack([np.searchsorted(row, where, side="right") for row in knots])
-    low = np.take_along_axis(sums, np.maximum(passed - 1, 0), 1)
-    high = np.take_along_axis(sums, np.minimum(passed + 1, steps), 1)
-    return low, high
-
-
 def exact_cumulative(eigenvalues: ArrayLike, size: int, places: ArrayLike) -> Floats:
     """Share [G] that known eigenvalues, each of mass 1 / `size`, add at or below each place."""
     known = np.sort(np.asarray(eigenvalues, dtype=np.float64))
@@ -264,10 +235,10 @@ def cumulative_band(
     """Cumulative spectral distribution with a band over probes and finite steps.
 
     From the means of both brackets, Student's t half widths outward; hence conservative, by about
-    the mean weight of two nodes.
+    the mean of what the moments leave open.
 
     Args:
-        low: [probes, G] lower brackets from `cumulative_bounds`.
+        low: [probes, G] lower brackets, of `whynet.numerics.moment_brackets.cumulative_bounds`.
         high: [probes, G] upper brackets.
         exact: [G] from `exact_cumulative`, or 0.
         level: nominal pointwise coverage, at least.

@@ -170,7 +170,7 @@ def test_tied_weights_and_mixed_channels_are_left_alone_with_the_reason() -> Non
     assert moves == ()
     reasons = [group.refusal for group in groups]
     assert "`layer.bias` is used more than once" in reasons
-    assert any("layer_norm" in reason for reason in reasons)
+    assert any("LayerNorm" in reason for reason in reasons)
     assert reasons[-1] == "they are the network's own output"
 
 

@@ -212,11 +212,6 @@ def test_regression_has_errors_and_no_finding() -> None:
     draw(panel)
 
 
-def test_names_cannot_mark_up() -> None:
-    assert size._name("**`block`**") == "block"
-    assert len(size._name("a" * 99)) == 24
-
-
 def test_where_a_pass_is_dear_test_rows_go_first_and_layers_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

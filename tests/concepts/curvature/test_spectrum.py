@@ -70,6 +70,30 @@ def test_the_hessian_agrees_with_the_dense_one(case: str, dtype: torch.dtype) ->
     assert ratio.low - 1e-6 <= max(0.0, -values[0]) / values[-1] <= ratio.high + 1e-6
 
 
+@DTYPES
+def test_the_share_of_negative_eigenvalues_is_bracketed(dtype: torch.dtype) -> None:
+    values = np.linalg.eigvalsh(dense_hessian(CASES["tanh-mlp"].subject(dtype=torch.float64)))
+    subject = CASES["tanh-mlp"].subject(dtype=dtype)
+    inside, widths = [], []
+    for seed in range(4):
+        found = taken(HESSIAN, subject, seed=seed)
+        for depth in found.dataset["depth"].values:
+            share = found.estimate("negative_share", depth=float(depth))
+            true = float((values < -depth * values[-1]).mean())
+            inside.append(share.low <= true <= share.high)
+            widths.append(share.width)
+    assert np.mean(inside) >= 0.9
+    assert np.mean(widths) < 0.45
+
+
+def test_a_convex_loss_has_no_negative_share() -> None:
+    """The control: of the linear model nothing lies below the first depths."""
+    found = taken(HESSIAN, CASES["linear"].subject(dtype=torch.float64))
+    for depth in (0.1, 0.01):
+        share = found.estimate("negative_share", depth=depth)
+        assert (share.low, share.value, share.high) == (0.0, 0.0, 0.0)
+
+
 def test_more_rounds_shorten_the_bar_of_the_trace() -> None:
     values = np.linalg.eigvalsh(dense_hessian(CASES["tanh-mlp"].subject(dtype=torch.float64)))
     subject = CASES["tanh-mlp"].subject(dtype=torch.float64)

@@ -242,8 +242,6 @@ def test_what_cannot_be_widened_is_refused() -> None:
 
 
 def test_names_cannot_mark_up() -> None:
-    assert width_transfer._name("**`block`**") == "block"
-    assert len(width_transfer._name("a" * 99)) == 22
     subject = closed_forms()["one-step-widths"].subject(torch.float64, 0)
     found = measured(subject)
     asked(subject, Measurement(found.dataset.assign_coords(layer=["_$x^{$", "<b>$"])))

@@ -26,23 +26,25 @@ class Course:
 
 
 def amplitude_orientation(
-    figure: Figure, layers: Sequence[tuple[str, np.ndarray, np.ndarray]]
+    figure: Figure, layers: Sequence[tuple[str, np.ndarray, np.ndarray, float]]
 ) -> None:
     """Draw what every unit contributes against where it points.
 
     Args:
         figure: empty figure.
-        layers: name (foreign text, cut to a length that fits), angles in radians, contributions.
+        layers: name (foreign text, cut to a length that fits), angles in radians, contributions,
+            and the share of similarity that the plane of the angles holds.
 
     """
     axes = np.atleast_1d(figure.subplots(len(layers), 1, sharex=True, squeeze=False)[:, 0])
-    for axis, (name, angles, amounts) in zip(axes, layers, strict=True):
+    for axis, (name, angles, amounts, share) in zip(axes, layers, strict=True):
         degrees = np.degrees(angles)
         axis.vlines(degrees, 0, amounts, color="#0b6e99", linewidth=0.6, alpha=0.35)
         axis.plot(degrees, amounts, "o", color="#0b6e99", markersize=2.6, alpha=0.7)
         axis.set_ylim(0, 1.08)
         axis.set_ylabel("contribution")
-        axis.set_title(f"{name}: {len(angles)} units", loc="left", fontsize=8, parse_math=False)
+        title = f"{name}: {len(angles)} active units; the plane holds {100 * share:.0f} %"
+        axis.set_title(title, loc="left", fontsize=8, parse_math=False)
     axes[-1].set_xlim(-180, 180)
     axes[-1].set_xticks(range(-180, 181, 60))
     axes[-1].set_xlabel("orientation (degrees)")

@@ -11,6 +11,9 @@ from matplotlib.figure import Figure
 from whynet.core.estimate import Estimate
 from whynet.numerics.intervals import proportion
 
+LEAST_HALF = 1.6
+"""Half the width of the bar of random layers that all have one number, so that it is seen, in %."""
+
 
 @dataclass(frozen=True)
 class LayerDots:
@@ -45,8 +48,10 @@ def distinct_neurons(figure: Figure, rows: Sequence[LayerDots]) -> None:
     for position, row in enumerate(reversed(rows)):
         scale = 100 / max(row.compared, 1)
         if row.null is not None:
+            middle = scale * (row.null[0] + row.null[1]) / 2
+            half = max(scale * (row.null[1] - row.null[0]) / 2, LEAST_HALF)
             axes.plot(
-                [scale * row.null[0], scale * row.null[1]],
+                [middle - half, middle + half],
                 [position, position],
                 color="0.7",
                 linewidth=7,

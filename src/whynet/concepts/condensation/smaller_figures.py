@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from matplotlib.figure import Figure
+
+ROUND_OFF: Final = 1e-9
+"""Relative change of an output up to which it is none; it would squeeze a logarithmic axis."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ def side_by_side(figure: Figure, layers: Sequence[LayerUnits]) -> None:
             axis.set_aspect("equal")
             axis.set_axis_off()
         row[0].set_title(f"{layer.name}: {width} units", loc="left", fontsize=8)
-        row[1].set_title(f"{int(left.sum())} are left", loc="left", fontsize=8)
+        row[1].set_title(f"{int(left.sum())} stay", loc="left", fontsize=8)
 
 
 def _squares(axis: object, x: np.ndarray, y: np.ndarray, size: float, color: str) -> None:
@@ -75,32 +79,43 @@ def size_against_error(
     Args:
         figure: empty figure.
         parameters: of each network, from large to small.
-        errors: largest relative change of an output; zero is not drawn.
+        errors: largest relative change of an output; where it is round-off, the size is marked.
         tolerance: the one asked for.
         chosen: parameters and error of the network handed over.
 
     """
     axes = figure.subplots()
-    shown = [(p, e) for p, e in zip(parameters, errors, strict=True) if e > 0]
+    every = list(zip(parameters, errors, strict=True))
+    shown = [(p, e) for p, e in every if e > ROUND_OFF]
     if shown:
         axes.plot(*zip(*shown, strict=True), "o-", ms=4)
         axes.set_yscale("log")
-    if tolerance > 0:
+    if tolerance > ROUND_OFF:
         axes.axhline(tolerance, ls="--", color="#5f6a78", lw=1)
         axes.annotate(
             f"tolerance {tolerance:g}", (0.99, tolerance), xycoords=("axes fraction", "data"),
             textcoords="offset points", xytext=(0, 3), ha="right", va="bottom", fontsize=8,
             color="#5f6a78",
         )  # fmt: skip
-    if chosen[1] > 0:
+    if chosen[1] > ROUND_OFF:
         axes.plot(*chosen, "o", ms=9, mfc="none", mec="#9a4817", mew=1.6)
+        # Errors fall to the right, so that below and to the left of a point nothing is drawn.
         axes.annotate(
-            "this network", chosen, textcoords="offset points", xytext=(8, 0), va="center",
-            fontsize=8, color="#9a4817",
+            "this network", chosen, textcoords="offset points", xytext=(-5, -8), ha="right",
+            va="top", fontsize=8, color="#9a4817",
         )  # fmt: skip
     if max(parameters) > 50 * min(parameters):
         axes.set_xscale("log")
     else:
         axes.set_xlim(0, 1.05 * max(parameters))
+    exact = [p for p, e in every if e <= ROUND_OFF]
+    if exact and min(exact) < max(parameters):
+        least = min(exact)
+        axes.axvline(least, color="#2e7d4f", lw=1, ls=":")
+        axes.annotate(
+            "exact from here on", (least, 0.98), xycoords=("data", "axes fraction"),
+            textcoords="offset points", xytext=(-4, 0), ha="right", va="top", fontsize=8,
+            color="#24704a",
+        )  # fmt: skip
     axes.set_xlabel("parameters")
     axes.set_ylabel("largest change of an output")

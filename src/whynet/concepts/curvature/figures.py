@@ -26,7 +26,7 @@ def density(
         values: `[places]`, density per unit of the coordinate.
         bounds: `[2, places]`, its band.
         threshold: eigenvalue at which the scale turns from linear to logarithmic.
-        outliers: largest eigenvalues, marked by ticks.
+        outliers: largest eigenvalues, marked by ticks at the upper edge.
 
     """
     axes = figure.subplots()
@@ -41,15 +41,17 @@ def density(
     )
     axes.plot(coordinate, np.maximum(values, floor), color="C0", linewidth=1.6)
     axes.set_yscale("log")
-    axes.set_ylim(floor, float(values.max()) * 3)
+    axes.set_ylim(floor, float(values.max()) * 10)
+    # At the upper edge, which the density of single eigenvalues never reaches.
     places = np.arcsinh(np.asarray(outliers) / threshold)
-    axes.vlines(places, floor, floor * 6, color="C1", linewidth=1.6)
+    axes.vlines(places, 0.93, 1, color="C1", linewidth=1.6, transform=axes.get_xaxis_transform())
     if len(places):
         axes.annotate(
             "largest eigenvalues",
-            (float(places.mean()), floor * 7),
-            ha="center",
-            va="bottom",
+            (float(places.max()), 0.91),
+            xycoords=("data", "axes fraction"),
+            ha="right",
+            va="top",
             color="0.35",
             fontsize="small",
         )

@@ -21,9 +21,9 @@ class SaddleIndex:
     """How many eigenvalues are negative beyond a threshold.
 
     Attributes:
-        count: eigenvalues below `-threshold`, by the quadrature. Its interval is wide: it covers
-            the draw of the probes and whatever so few steps leave open, that is up to the weights
-            of the nodes beside the threshold. Its lower end is at least `least`.
+        count: eigenvalues below `-threshold`, by the quadrature. Its interval covers the draw of
+            the probes and what the moments of so many steps leave open at the threshold
+            (`whynet.numerics.moment_brackets`). Its lower end is at least `least`.
         least: so many there are without chance, by interlacing, up to round-off.
         threshold: positive; what is nearer to zero does not count.
         share: `threshold` over the largest eigenvalue.
@@ -58,7 +58,8 @@ def saddle_index(
         subject: the network with its loss and data.
         share: of the largest eigenvalue; positive.
         probes: of the quadrature, at least 2; from 30 on the interval is called one.
-        steps: Lanczos steps of each probe; more of them narrow the bracket.
+        steps: Lanczos steps of each probe; more of them narrow the bracket, and a smaller `share`
+            asks for more.
         parameters: which ones, by patterns of their names.
         split: which data.
         rows: use that many rows, evenly spread; all by default.
@@ -118,10 +119,8 @@ def _counted(
     band = found.band([-threshold])
     high = min(max(math.floor(size * float(band.high[0]) + 1e-9), least), most)
     low = min(max(math.ceil(size * float(band.low[0]) - 1e-9), least), high)
-    places, weights = found.measure()
-    value = size * float(weights[places < -threshold].sum())
     return Estimate(
-        min(max(value, low), high),
+        min(max(size * float(band.value[0]), low), high),
         low,
         high,
         band.kind,

@@ -21,6 +21,7 @@ from whynet.numerics import lanczos_quadrature as slq
 from whynet.numerics.diagonal_moments import DiagonalMoments, diagonal_moments, together
 from whynet.numerics.extreme_eigenvalues import ExtremeEigenvalues, extreme_eigenvalues
 from whynet.numerics.long_products import long_norm, long_product
+from whynet.numerics.moment_brackets import cumulative_bounds
 from whynet.numerics.spectral_grid import density_grid
 from whynet.numerics.trace_estimate import deflated_trace
 
@@ -29,6 +30,12 @@ ADAPTIVE_STEPS = 30
 
 CONVERGED = 1e-3
 """Residual over eigenvalue below which a Ritz vector is removed exactly from the bulk."""
+
+DEPTHS = (0.1, 0.01, 0.001)
+"""Depths below zero, over the largest eigenvalue, beyond which eigenvalues are counted."""
+
+MOVED = 1e-5
+"""Share of the largest eigenvalue by which others may be off: round-off, vectors taken out."""
 
 BASIS_NUMBERS = 2**26
 """Numbers that the Lanczos bases of the probes that run together may hold."""
@@ -292,6 +299,45 @@ def density(state: State) -> tuple[dict[str, Quantity], np.ndarray]:
     coordinate = Quantity(grid.coordinate, dims=("place",), how="asinh(eigenvalue / threshold)")
     threshold = Quantity(grid.threshold or 0.0, how="threshold of the asinh scale")
     return {"density": quantity, "coordinate": coordinate, "threshold": threshold}, grid.eigenvalue
+
+
+def negative_share(state: State) -> dict[str, Quantity]:
+    """Return which share of the eigenvalues lies below -depth times the largest, at some depths.
+
+    From the quadratures of the density, at no further product: the moments of each probe bracket
+    it, and the interval covers what they leave open and the draw of the probes. Nothing is returned
+    where the largest eigenvalue may be zero.
+    """
+    extremes = state.extremes
+    assert extremes is not None
+    largest, smallest = extremes.top[0], extremes.smallest
+    if largest.low <= 0:
+        return {}
+    joined = slq.join(state.quadratures)
+    places = -np.asarray(DEPTHS) * largest.value
+    moved = MOVED * largest.value
+    # Each end at a place that is moved outward, the lower ends first.
+    both = np.concatenate([places - moved, places + moved])
+    low, high = cumulative_bounds(joined.nodes, joined.weights, both)
+    exact = slq.exact_cumulative(state.known, joined.size, both)
+    band = slq.cumulative_band(low, high, exact)
+    lower, upper = np.split(band.low, 2)[0], np.split(band.high, 2)[1]
+    # What the end of the spectrum says: not one lies so deep, or one at least does.
+    upper = np.where(smallest.low > places, 0.0, upper)
+    lower = np.minimum(np.where(smallest.high < places, 1 / joined.size, lower), upper)
+    middle = np.split(band.value, 2)
+    found = Quantity(
+        np.clip((middle[0] + middle[1]) / 2, lower, upper),
+        lower,
+        upper,
+        dims=("depth",),
+        kind=band.kind,
+        level=band.level,
+        unit="fraction",
+        how="eigenvalues below −depth times the largest; " + band.how,
+        over="probes",
+    )
+    return {"negative_share": found}
 
 
 def ranks(state: State) -> np.ndarray:

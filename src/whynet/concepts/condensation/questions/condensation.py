@@ -9,6 +9,7 @@ import numpy as np
 from whynet.concepts.condensation import figures
 from whynet.core.estimate import Estimate, format_interval, format_number
 from whynet.core.measurement import Measurement
+from whynet.core.plain_text import layer_name
 from whynet.core.question import (
     Assumption,
     Figure,
@@ -113,7 +114,7 @@ def _condensed(measured: Measurement, initial: Measurement | None) -> tuple[Find
         return ()
     share = distinct.value / compared
     pairs = float(measured.values("opposite_pairs", tolerance=TOLERANCE).sum())
-    opposite = f" {_count(pairs)} pairs of them are of opposite sign." if pairs else ""
+    opposite = _opposite(pairs)
     return (
         Finding(
             key="condensed",
@@ -192,6 +193,12 @@ def _dead(measured: Measurement) -> tuple[Finding, ...]:
     )
 
 
+def _opposite(pairs: float) -> str:
+    if not pairs:
+        return ""
+    return f" {_count(pairs)} {'pair' if pairs == 1 else 'pairs'} of them point in opposite ways."
+
+
 def _rows(measured: Measurement, initial: Measurement | None) -> list[figures.LayerDots]:
     names = [str(name) for name in measured.dataset["layer"].values]
     before = set() if initial is None else {str(name) for name in initial.dataset["layer"].values}
@@ -205,7 +212,7 @@ def _rows(measured: Measurement, initial: Measurement | None) -> list[figures.La
             share = initial.estimate("distinct", **at).value / max(active, 1)
         rows.append(
             figures.LayerDots(
-                name=_short(name),
+                name=layer_name(name),
                 compared=int(measured.estimate("compared", layer=name).value),
                 distinct=int(measured.estimate("distinct", **at).value),
                 null=(null.low, null.high) if np.isfinite(null.value) else None,
@@ -213,10 +220,6 @@ def _rows(measured: Measurement, initial: Measurement | None) -> list[figures.La
             )
         )
     return rows
-
-
-def _short(name: str, limit: int = 24) -> str:
-    return name if len(name) <= limit else f"…{name[1 - limit :]}"
 
 
 MOST_ROWS = 12
@@ -227,7 +230,7 @@ def _figures(measured: Measurement, initial: Measurement | None) -> tuple[Figure
     shown = sorted(rows, key=lambda row: row.distinct / max(row.compared, 1))[:MOST_ROWS]
     rows = [row for row in rows if row in shown]
     matrix = measured.values("similarity")
-    layer = _short(str(measured.dataset["shown_layer"].values))
+    layer = layer_name(str(measured.dataset["shown_layer"].values))
     close = float((matrix > TOLERANCE).sum() - len(matrix)) / max(
         len(matrix) * (len(matrix) - 1), 1
     )
@@ -264,7 +267,7 @@ def _tables(measured: Measurement) -> tuple[Table, ...]:
         null = measured.estimate("null_effective_rank", layer=name)
         rows.append(
             (
-                f"{_short(name)} ({activation})",
+                f"{layer_name(name)} ({activation})",
                 measured.estimate("width", layer=name),
                 measured.estimate("dead", layer=name),
                 measured.estimate("linear", layer=name),

@@ -9,6 +9,7 @@ import numpy as np
 from whynet.concepts.condensation import figures
 from whynet.core.estimate import Estimate, format_interval
 from whynet.core.measurement import Measurement
+from whynet.core.plain_text import layer_name
 from whynet.core.question import Assumption, Cell, Figure, Panel, Question, Results, Table
 
 QUESTION = Question(
@@ -182,7 +183,7 @@ def _layers(
     for name in names:
         now = measured.estimate("stable_rank", layer=name).value
         if np.isfinite(now):
-            rows.append((_short(name), now, _before(initial, "stable_rank", name)))
+            rows.append((layer_name(name), now, _before(initial, "stable_rank", name)))
     return rows
 
 
@@ -193,10 +194,6 @@ def _before(initial: Measurement | None, quantity: str, layer: str) -> float | N
         return None
     value = initial.estimate(quantity, layer=layer).value
     return value if np.isfinite(value) else None
-
-
-def _short(name: str, limit: int = 24) -> str:
-    return name if len(name) <= limit else f"…{name[1 - limit :]}"
 
 
 def _tables(measured: Measurement, initial: Measurement | None) -> tuple[Table, ...]:
@@ -228,7 +225,7 @@ def _tables(measured: Measurement, initial: Measurement | None) -> tuple[Table, 
 def _weights(measured: Measurement, initial: Measurement | None) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for name in (str(layer) for layer in measured.dataset["layer"].values):
-        cells: list[Cell] = [_short(name)]
+        cells: list[Cell] = [layer_name(name)]
         for quantity in ("stable_rank", "spectral_norm"):
             now = measured.estimate(quantity, layer=name)
             cells.append(now if np.isfinite(now.value) else "unknown")

@@ -10,6 +10,7 @@ import numpy as np
 from whynet.concepts.condensation import figures
 from whynet.core.estimate import Estimate, format_interval, format_number
 from whynet.core.measurement import Measurement
+from whynet.core.plain_text import layer_name
 from whynet.core.question import (
     Assumption,
     Cell,
@@ -134,9 +135,10 @@ def _finding(
         Finding(
             key="could_be_smaller",
             headline="It could be smaller.",
-            numbers=f"**{small.kept} of the {small.width}** units of layer {_name(small.layer)} "
-            f"reproduce its outputs on unseen data to {format_interval(error)} of their spread, "
-            f"with {_accuracies(measured, small)}. Before training as many units leave "
+            numbers=f"**{small.kept} of the {small.width}** units of layer "
+            f"{layer_name(small.layer)} reproduce its outputs on unseen data to "
+            f"{format_interval(error)} of their spread, with {_accuracies(measured, small)}. "
+            "Before training as many units leave "
             f"{format_interval(before)}; {_others(others)}.",
             advice=f"Train a network with about {small.kept} units in this layer and compare it on "
             "unseen data: nothing was trained here, other layers were left whole, and off these "
@@ -177,19 +179,13 @@ def _points(change: Estimate) -> str:
     return f"{low} to {high} points"
 
 
-def _name(layer: str, limit: int = 24) -> str:
-    """Cut a name short, and take from it what would be read as markup."""
-    plain = layer.replace("*", "").replace("`", "")
-    return plain if len(plain) <= limit else f"…{plain[1 - limit :]}"
-
-
 def _lead(measured: Measurement, small: Smaller) -> str:
     error = _error(measured, small)
     if not np.isfinite(error.value):
         return "The outputs do not vary over the test data, so that any size reproduces them."
     text = (
-        f"With {small.kept} of the {small.width} units of layer {_name(small.layer)} and the next "
-        f"layer refitted, outputs on unseen data are off by {format_interval(error)} of their "
+        f"With {small.kept} of the {small.width} units of layer {layer_name(small.layer)} and the "
+        f"next layer refitted, outputs on unseen data are off by {format_interval(error)} of their "
         "spread"
     )
     if "accuracy_change" in measured.names:
@@ -218,8 +214,8 @@ def _figure(measured: Measurement, initial: Measurement | None, small: Smaller) 
     return Figure(
         "size-error",
         partial(figures.size_curves, kept=kept, curves=curves),
-        f"Error of the outputs on the test data with fewer units of layer {_name(small.layer)}, "
-        "relative to their spread. Bands: 95 % over examples.",
+        "Error of the outputs on the test data with fewer units of layer "
+        f"{layer_name(small.layer)}, relative to their spread. Bands: 95 % over examples.",
         "; ".join(
             f"{word}: "
             + ", ".join(f"{k:.0f} units {100 * e:.2g} %" for k, e in zip(kept, y, strict=True))
@@ -237,7 +233,7 @@ def _tables(measured: Measurement, small: Smaller) -> tuple[Table, ...]:
     rows: list[tuple[Cell, ...]] = []
     for layer, share in places:
         here = _at(measured, layer, share)
-        cells: list[Cell] = [f"{_name(layer)}: {here.kept} of {here.width}"]
+        cells: list[Cell] = [f"{layer_name(layer)}: {here.kept} of {here.width}"]
         errors = [_error(measured, here, method) for method in WORDS]
         cells += [error if np.isfinite(error.value) else "unknown" for error in errors]
         if "accuracy_change" in measured.names:

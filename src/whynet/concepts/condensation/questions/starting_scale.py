@@ -10,6 +10,7 @@ from whynet.concepts.condensation import ladder_figures as figures
 from whynet.concepts.condensation.theory.width_exponents import BAND, trend
 from whynet.core.estimate import Estimate, format_interval, format_number
 from whynet.core.measurement import Measurement
+from whynet.core.plain_text import layer_name
 from whynet.core.question import (
     Assumption,
     Cell,
@@ -340,7 +341,7 @@ def _tables(measured: Measurement) -> tuple[Table, ...]:
     ):
         last = layer == measured.dataset["layer"].values[-1]
         kind = ", spectral" if norm == "spectral" else ""
-        name = f"{_name(str(layer))}{' (the last)' if last else ''}{kind}"
+        name = f"{layer_name(str(layer))}{' (the last)' if last else ''}{kind}"
         cells = [_known(measured.estimate("slope", layer=layer, scale=s)) for s in scales]
         here = _known(measured.estimate("change", layer=layer, scale=1.0, width=1.0))
         rows.append((name, here, *cells))
@@ -367,9 +368,3 @@ def _tables(measured: Measurement) -> tuple[Table, ...]:
 
 def _known(estimate: Estimate) -> Cell:
     return estimate if np.isfinite(estimate.value) else "–"
-
-
-def _name(layer: str, limit: int = 22) -> str:
-    """Cut a name short, and take from it what would be read as markup."""
-    plain = layer.replace("*", "").replace("`", "")
-    return plain if len(plain) <= limit else f"…{plain[1 - limit :]}"

@@ -11,7 +11,8 @@ from whynet.core.outcome import NotApplicable
 from whynet.models.subject import Subject
 
 INSTRUMENT = Instrument(
-    title="Hessian of the training loss: largest and smallest eigenvalues, trace, density",
+    title="Hessian of the training loss: largest and smallest eigenvalues, trace, density, how "
+    "many are negative",
     unit="loss per squared weight",
     needs=("train-data", "deterministic", "trainable"),
     cost="680 Hessian products on at most 2,000 rows, each 1 to 3 gradients",
@@ -52,10 +53,15 @@ def read(state: spectrum.State) -> Measurement:
     quantities["trace"] = Quantity.from_estimate(spectrum.trace(state))
     if (ratio := _negative_ratio(state)) is not None:
         quantities["negative_ratio"] = ratio
+    quantities |= spectrum.negative_share(state)
     curves, grid = spectrum.density(state)
     return Measurement.of(
         quantities | curves,
-        coords={"rank": spectrum.ranks(state), "eigenvalue": ("place", grid)},
+        coords={
+            "rank": spectrum.ranks(state),
+            "eigenvalue": ("place", grid),
+            "depth": list(spectrum.DEPTHS),
+        },
         cites=INSTRUMENT.cites,
         notes=state.notes,
         check=state.check,

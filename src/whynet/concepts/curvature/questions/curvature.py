@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from whynet.concepts.curvature import figures
-from whynet.core.estimate import Estimate, format_interval
+from whynet.core.estimate import Estimate, format_interval, format_number
 from whynet.core.measurement import Measurement
 from whynet.core.question import (
     Assumption,
@@ -31,6 +31,9 @@ QUESTION = Question(
 
 LAYERS = 12
 """Parameters whose traces are shown."""
+
+TOLD = 0.5
+"""Width of its interval up to which a share of negative eigenvalues is shown."""
 
 SADDLE = 0.1
 """Negative curvature above this share of the largest eigenvalue means that training can go on."""
@@ -69,7 +72,10 @@ def _lead(hessian: Measurement, newton: Measurement | None) -> str:
     text += "."
     if "negative_ratio" in hessian.names:
         ratio = hessian.estimate("negative_ratio")
-        text += f" Negative curvature is {format_interval(ratio)} of the largest."
+        text += f" The most negative curvature is {format_interval(ratio)} of the largest."
+        if known := _negative(hessian):
+            words, share = known[-1]
+            text += f" {words[:1].upper()}{words[1:]}: {format_interval(share)}."
     return text + " Sharpness depends on how layers are scaled and is not judged by itself."
 
 
@@ -144,7 +150,7 @@ def _table(hessian: Measurement, newton: Measurement | None) -> Table:
     names = (
         ("largest", "largest eigenvalue"),
         ("smallest", "smallest eigenvalue"),
-        ("negative_ratio", "−smallest over largest"),
+        ("negative_ratio", "most negative over largest eigenvalue"),
         ("trace", "trace"),
         ("frobenius_norm", "Frobenius norm"),
         ("adaptive_sharpness", "adaptive sharpness, the same under rescaling of layers"),
@@ -160,9 +166,27 @@ def _table(hessian: Measurement, newton: Measurement | None) -> Table:
         own = hessian.estimate(name) if name in hessian.names else "—"
         if own != "—" or other != "—":
             rows.append((words, own, other))
+        if name == "negative_ratio":
+            rows += [(words, share, "—") for words, share in _negative(hessian)]
     return Table(
         ("", "Hessian", "Gauss-Newton"), tuple(rows), "Curvature of the mean loss on training rows."
     )
+
+
+def _negative(hessian: Measurement) -> list[tuple[str, Estimate]]:
+    """Return shares of eigenvalues that lie deep below zero, where their intervals say something.
+
+    Depths beyond the smallest eigenvalue, which stands in the table, are left out.
+    """
+    if "negative_share" not in hessian.names:
+        return []
+    depths = [float(depth) for depth in hessian.dataset["depth"].values]
+    found = [(depth, hessian.estimate("negative_share", depth=depth)) for depth in depths]
+    return [
+        (f"share of eigenvalues below −{format_number(100 * depth)} % of the largest", share)
+        for depth, share in found
+        if 0 < share.width <= TOLD
+    ]
 
 
 def _layers(newton: Measurement | None) -> tuple[Table, ...]:

@@ -9,6 +9,7 @@ import numpy as np
 from whynet.concepts.dynamics import width_figures as figures
 from whynet.core.estimate import Estimate, format_interval, format_number
 from whynet.core.measurement import Measurement
+from whynet.core.plain_text import layer_name
 from whynet.core.question import (
     Assumption,
     Cell,
@@ -131,7 +132,7 @@ def _of_activations(measured: Measurement) -> Finding | None:
     return _finding(
         "activations_grow_with_width",
         "At one step size, training moves a wider network further.",
-        f"The outputs of layer {_name(name)} move as width to the power "
+        f"The outputs of layer {layer_name(name)} move as width to the power "
         f"**{format_interval(law)}**; 0 means that one step size suits all widths.",
         "Tune the step size again at each width, beginning with smaller ones for wider networks.",
         law,
@@ -172,20 +173,15 @@ def _slopes(measured: Measurement) -> list[tuple[str, Estimate]]:
     return [(name, law) for name, law in every if np.isfinite(law.value)]
 
 
-def _name(layer: str, limit: int = 22) -> str:
-    """Cut a name short, and take from it what would be read as markup."""
-    plain = layer.replace("*", "").replace("`", "")
-    return plain if len(plain) <= limit else f"…{plain[1 - limit :]}"
-
-
 def _lead(measured: Measurement) -> str:
     slopes = _slopes(measured)
     if not slopes:
         return "At this step size some of the wider or narrower networks did not train."
     name, law = slopes[-1]
     text = (
-        f"In {_share(measured)} of training, the outputs of layer {_name(name)} move as width to "
-        f"the power {format_interval(law)}, where 0 means that one step size suits all widths."
+        f"In {_share(measured)} of training, the outputs of layer {layer_name(name)} move as "
+        f"width to the power {format_interval(law)}, where 0 means that one step size suits "
+        "all widths."
     )
     if "rate_slope" not in measured.names:
         return text
@@ -204,7 +200,7 @@ def _figures(measured: Measurement) -> tuple[Figure, ...]:
     shown = [slopes[i] for i in sorted({int(place) for place in places})]
     changes = [
         figures.Changes(
-            _name(name), law.value, measured.values("change", layer=name),
+            layer_name(name), law.value, measured.values("change", layer=name),
             *measured.bounds("change", layer=name),
         )
         for name, law in shown
@@ -230,7 +226,9 @@ def _figures(measured: Measurement) -> tuple[Figure, ...]:
                 figures.width_transfer, widths=_widths(measured), changes=changes, losses=losses
             ),
             caption,
-            "; ".join(f"layer {_name(name)}: slope {format_interval(law)}" for name, law in shown)
+            "; ".join(
+                f"layer {layer_name(name)}: slope {format_interval(law)}" for name, law in shown
+            )
             if slopes
             else "No layer moved at every width.",
             height=3.6,
@@ -239,7 +237,7 @@ def _figures(measured: Measurement) -> tuple[Figure, ...]:
 
 
 def _tables(measured: Measurement) -> tuple[Table, ...]:
-    rows: list[tuple[Cell, ...]] = [(_name(name), law) for name, law in _slopes(measured)]
+    rows: list[tuple[Cell, ...]] = [(layer_name(name), law) for name, law in _slopes(measured)]
     tables = [
         Table(("layer", "slope of its change against width"), tuple(rows), " ".join(measured.notes))
     ]
