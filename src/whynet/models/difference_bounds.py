@@ -150,19 +150,16 @@ class JointBounds:
         held = {index: (torch.cat([unit, -unit, zero, zero]), torch.cat([zero, zero, unit, -unit]))}
         constant = torch.zeros(4 * count, 1, dtype=torch.float64)
         if step is not None and twin is not None and is_affine(step):
-            first, own_constant = self._affine(step, twin, unit, zero)
-            second, gap_constant = self._affine(step, twin, zero, unit)
+            # Of both networks alone: of D the second has its own part, and what h's weights differ.
+            first, own = self._transposed(step, unit)
+            second, other = self._transposed(twin, unit)
+            constant = torch.cat([own, -own, other - own, own - other])
             held = {}
-            for source, (own, _) in first.items():
-                aside, gap = second[source]
-                nothing = torch.zeros_like(gap)
-                both = (
-                    torch.cat([own, -own, aside, -aside]),
-                    torch.cat([nothing, nothing, gap, -gap]),
-                )
-                held[source] = both
-            ends = (own_constant, -own_constant, gap_constant, -gap_constant)
-            constant = torch.cat(ends)
+            for source, here in first.items():
+                there, nothing = second[source], torch.zeros_like(here)
+                aside = there - here
+                gaps = torch.cat([nothing, nothing, there, -there])
+                held[source] = (torch.cat([here, -here, aside, -aside]), gaps)
         return self._back(held, constant).reshape(4, count, -1)
 
     def _chunks(self, count: int, times: int = 1) -> list[slice]:
@@ -176,7 +173,9 @@ class JointBounds:
         given = own if own is not None else gap
         assert given is not None
         zero = torch.zeros_like(given)
-        pair = torch.broadcast_tensors(zero if own is None else own, zero if gap is None else gap)
+        one, two = (zero if part is None else part for part in (own, gap))
+        each = max(one.shape[1], two.shape[1])
+        pair = [part.expand(-1, each, *part.shape[2:]) for part in (one, two)]
         found = []
         for some in self._chunks(len(given)):
             constant = torch.zeros(len(pair[0][some]), 1, dtype=torch.float64)
@@ -225,19 +224,20 @@ class JointBounds:
     def _affine(
         self, step: Step, twin: Step, own: Tensor, gap: Tensor
     ) -> tuple[dict[int, tuple[Tensor, Tensor]], Tensor]:
-        count, points = own.shape[:2]
+        first, constant = self._transposed(step, own - gap)
+        second, more = self._transposed(twin, gap)
+        made = {source: (first[source] + second[source], second[source]) for source in first}
+        return made, constant + more
+
+    def _transposed(self, step: Step, weights: Tensor) -> tuple[dict[int, Tensor], Tensor]:
+        """Carry `[functions, points, *output]` back through one network's affine step."""
         shapes = [self.shapes[source] for source in step.inputs]
-        rest = own - gap
-        first, at_zero = transposed(step.operation.apply, shapes, rest.flatten(0, 1))
-        second, other_zero = transposed(twin.operation.apply, shapes, gap.flatten(0, 1))
-        axes = tuple(range(2, own.ndim))
-        constant = (rest * at_zero[:1]).sum(axes) + (gap * other_zero[:1]).sum(axes)
-        made: dict[int, tuple[Tensor, Tensor]] = {}
-        for source, one, two in zip(step.inputs, first, second, strict=True):
-            rest_in, gap_in = (part.reshape(count, points, *part.shape[1:]) for part in (one, two))
-            before = made.get(source, (0.0, 0.0))
-            made[source] = (before[0] + rest_in + gap_in, before[1] + gap_in)
-        return made, constant
+        found, at_zero = transposed(step.operation.apply, shapes, weights.flatten(0, 1))
+        made: dict[int, Tensor] = {}
+        for source, part in zip(step.inputs, found, strict=True):
+            part = part.reshape(*weights.shape[:2], *part.shape[1:])
+            made[source] = made[source] + part if source in made else part
+        return made, (weights * at_zero[:1]).sum(tuple(range(2, weights.ndim)))
 
     def _units(
         self, step: Step, own: Tensor, gap: Tensor
