@@ -26,6 +26,9 @@ from whynet.models.subject import Subject
 WORK: Final = 1e8
 """Numbers that the passes back of one bound may touch, all points together, about."""
 
+MOST_WORK: Final = 4e8
+"""The same of the radii of labels, which take several bounds: beyond it none are looked for."""
+
 MOST_SPLIT: Final = 4_096
 """Parts of balls that are bounded at most."""
 
@@ -48,7 +51,7 @@ class Bounds:
         most: other balls whose bounds are affordable.
         label_radii: `[some points]`, the largest radius found at which both networks provably
             give the label of the center everywhere; 0 where the center's labels differ. None
-            where there are no labels.
+            where there are no labels, or the network is too wide for several bounds.
 
     """
 
@@ -109,7 +112,7 @@ def difference_bounds(
             f"No finite bound is found over balls of radius {radius:.3g}: give a smaller one."
         )
     radii = None
-    if "classification" in subject.loss.task:
+    if "classification" in subject.loss.task and 2 * _HALVINGS * work <= MOST_WORK:
         some = max(2, min(points, int(WORK / (_HALVINGS * work))))
         radii = _label_radii(graphs, inputs[:some], radius, norm)
     whole = subject.outputs(subject.any_split)[0]
