@@ -202,7 +202,8 @@ def _span(null: Estimate) -> str:
 def _opposite(pairs: float) -> str:
     if not pairs:
         return ""
-    return f" {_count(pairs)} {'pair' if pairs == 1 else 'pairs'} of them point in opposite ways."
+    words = "pair of them points" if pairs == 1 else "pairs of them point"
+    return f" {_count(pairs)} {words} in opposite ways."
 
 
 def _rows(measured: Measurement, initial: Measurement | None) -> list[figures.LayerDots]:
