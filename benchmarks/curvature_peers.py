@@ -20,15 +20,13 @@ from torch import nn
 
 from curvature_networks import cpu_seconds, networks, plain_gradient
 
-ROWS = 512
-
 
 def main() -> None:
     """Print a line a product."""
-    wanted, repeats = sys.argv[1], int(sys.argv[2])
+    wanted, repeats, rows = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     torch.set_num_threads(1)
     (module, data) = next((m, d) for name, m, d in networks() if name == wanted)
-    parts = [(data[0][i : i + ROWS], data[1][i : i + ROWS]) for i in range(0, len(data[0]), ROWS)]
+    parts = [(data[0][i : i + rows], data[1][i : i + rows]) for i in range(0, len(data[0]), rows)]
     loss = nn.CrossEntropyLoss()
     parameters = [p for p in module.parameters() if p.requires_grad]
     size = sum(p.numel() for p in parameters)
@@ -39,7 +37,7 @@ def main() -> None:
     things = HessianOperator(module, parts, supervised_loss(loss))
     around = GGNOperator(module, parts, supervised_forward, supervised_loss_of_output(loss))
     calls = {
-        "gradient": plain_gradient(module, data, ROWS),
+        "gradient": plain_gradient(module, data, rows),
         "curvlinops Hessian": lambda: lines @ vector,
         "curvlinops Hessian, block of 8": lambda: lines @ block,
         "curvlinops Gauss-Newton": lambda: ggn @ vector,

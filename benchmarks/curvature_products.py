@@ -2,12 +2,13 @@
 
 Promises: a Hessian product at most 1.9 gradients where the first-order graph is kept and 2.6 where
 not, a Gauss-Newton product at most 2, a block of eight vectors at most 1.3 a column. A gradient is
-PyTorch's on batches of 512 rows that lie in memory. CPU seconds of one thread, interleaved; the
-peers, in a Python of their own, are measured in the same run against a gradient of their own.
-Beside each stands a count: multiplications of its matrix products over those of a gradient.
+PyTorch's on the same rows in memory: all 1,797 digits at once, as the promises were measured, or
+batches of `--rows`. CPU seconds of one thread, in turn; the peers, in a Python of their own, are
+measured in the same run against a gradient of their own. Beside each stands a count:
+multiplications of its matrix products over those of a gradient.
 
     MALLOC_MMAP_THRESHOLD_=2000000000 MALLOC_TRIM_THRESHOLD_=2000000000 OMP_NUM_THREADS=1 \\
-        python benchmarks/curvature_products.py [--repeats 9] [--peer PYTHON] [NAME ...]
+        python benchmarks/curvature_products.py [--rows 512] [--peer PYTHON] [NAME ...]
 """
 
 from __future__ import annotations
@@ -17,19 +18,25 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
 
 from curvature_networks import cpu_seconds, networks, plain_gradient
+from whynet.core.outcome import NotApplicable
+from whynet.derivatives.fisher import gauss_newton_way, squares_of
+from whynet.derivatives.jacobian import JacobianOperator
+from whynet.derivatives.objective import Objective
 from whynet.derivatives.plan import Plan
 from whynet.derivatives.products import gauss_newton, hessian
 from whynet.derivatives.stored_signals import plan_signals
 from whynet.derivatives.subject_objective import objective_from, plan_for
 from whynet.models.subject import Subject
 
-ROWS = 512
+ROWS = 1797
 PROMISES = {
     "Hessian, kept": 1.9,
     "Hessian, not kept": 2.6,
@@ -39,6 +46,9 @@ PROMISES = {
     "Gauss-Newton, block of 8": 1.3,
 }
 
+
+JACOBIAN = ("graph kept", "signals kept", "graph kept, 8 at once", "signals kept, 8 at once")
+"""Reported, a vector pushed and one pulled back together."""
 
 COUNTS = {
     "gradient": (3, 2),
@@ -74,10 +84,40 @@ def counted(module: torch.nn.Module, inputs: torch.Tensor) -> dict[str, float]:
     return {words: work / every["gradient"] for words, work in every.items()}
 
 
+def jacobian_calls(
+    objective: Objective, plan: Plan, vector: torch.Tensor, block: torch.Tensor
+) -> dict[str, Callable[[], object]]:
+    """Return J v and J' u together, by graphs and by signals of all batches."""
+    way = gauss_newton_way(squares_of(objective, 1.0), plan)
+    assert not isinstance(way, NotApplicable)
+    calls: dict[str, Callable[[], object]] = {}
+    for words, signals in (("graph kept", False), ("signals kept", True)):
+        operator = JacobianOperator(objective, replace(way, signals=signals), plan, kept=99)
+
+        def both(columns: torch.Tensor, operator: JacobianOperator = operator) -> torch.Tensor:
+            return operator.adjoint @ (operator @ columns)
+
+        calls[words] = partial(both, vector)
+        calls[f"{words}, 8 at once"] = partial(both, block)
+    return calls
+
+
+def print_jacobian(found: dict[str, list[float]], gradient: list[float]) -> None:
+    """Print the seconds of `jacobian_calls` over those of a gradient, a vector each."""
+    for words in JACOBIAN:
+        per = 8 if "8" in words else 1
+        ratios = [a / b / per for a, b in zip(found[words], gradient, strict=True)]
+        print(
+            f"  J v and J' u, {words:24s} {statistics.median(ratios):.2f}"
+            f" [{min(ratios):.2f}, {max(ratios):.2f}]"
+        )
+
+
 def main() -> int:
     """Print a line a product; returns 1 where a median breaks its promise."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--peer", help="a Python with curvlinops and hessian-eigenthings")
     asked = parser.parse_args()
@@ -86,18 +126,19 @@ def main() -> int:
     for name, module, data in networks():
         if asked.names and name not in asked.names:
             continue
-        subject = Subject(module, train=data, batch_size=ROWS)
+        subject = Subject(module, train=data, batch_size=asked.rows)
         plan = plan_for(subject)
         assert isinstance(plan, Plan)
         objective = objective_from(subject)
         size = sum(p.numel() for p in module.parameters())
         vector, block = torch.randn(size), torch.randn(size, 8)
-        calls = {"gradient": plain_gradient(module, data, ROWS)}
+        calls = {"gradient": plain_gradient(module, data, asked.rows)}
         for words, make in (("Hessian", hessian), ("Gauss-Newton", gauss_newton)):
             kept, anew = make(objective, plan, kept=99), make(objective, plan, kept=0)
             calls[f"{words}, kept"] = partial(kept.matvec, vector)
             calls[f"{words}, not kept"] = partial(anew.matvec, vector)
             calls[f"{words}, block of 8"] = partial(kept.matmat, block)
+        calls |= jacobian_calls(objective, plan, vector, block)
         found = cpu_seconds(calls, asked.repeats)
         gradient = found.pop("gradient")
         stored = plan_signals(objective, data[0])
@@ -114,9 +155,16 @@ def main() -> int:
                 f"  {words:26s} {middle:.2f} [{min(ratios):.2f}, {max(ratios):.2f}]"
                 f" counted {counts[words]:.2f}{'' if middle <= promise else f'   above {promise}'}"
             )
+        print_jacobian(found, gradient)
         if asked.peer:
             here = Path(__file__).parent
-            command = [asked.peer, here / "curvature_peers.py", name, str(asked.repeats)]
+            command = [
+                asked.peer,
+                here / "curvature_peers.py",
+                name,
+                str(asked.repeats),
+                str(asked.rows),
+            ]
             path = os.pathsep.join([str(here), str(here.parent / "src")])
             subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": path})
     return 0 if holds else 1

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 from tests.derivatives.making import normal
-from tests.derivatives.test_rewritten_operations import CASES as ELEMENTWISE
+from tests.derivatives.test_rewritten_operations import CASES as REWRITTEN
+from tests.derivatives.test_rewritten_operations import MATRIX, held
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import functional as F
@@ -19,27 +20,11 @@ from whynet.derivatives.exact_kernels import exact_kernels
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 3e-5}
 
-MATRIX = normal(6, 6, seed=7)
-
-
-def fixed(x: Tensor) -> Tensor:
-    return MATRIX.to(x.dtype)
-
-
-def held(x: Tensor, w: Tensor) -> Tensor:
-    return fixed(x) * w
-
-
 CASES: dict[str, Callable[..., Tensor]] = {
-    **ELEMENTWISE,
+    **REWRITTEN,
     "softmax": lambda x, w, b: F.softmax(x * w + b, dim=-1),
     "softmax_middle": lambda x, w, b: torch.softmax(x * w + b, 1),
     "softmax_method": lambda x, w, b: (x * w + b).softmax(dim=0),
-    "linear": lambda x, w, b: F.linear(x, held(x, w), b),
-    "linear_twice": lambda x, w, b: F.linear(F.linear(x, held(x, w), b), held(x, b)),
-    "linear_of_data": lambda x, w, b: F.linear(fixed(x), held(x, w), b),
-    "linear_of_fixed": lambda x, w, b: F.linear(x * w, fixed(x), fixed(x)[0]) + b,
-    "linear_shifted": lambda x, w, b: F.linear(fixed(x), fixed(x), b) * w,
     "layer_norm_of_linear": lambda x, w, b: F.layer_norm(F.linear(x, held(x, w)), (6,), w, b),
 }
 del CASES["layer_norm_transposed"]  # its weight is a slice, as is the next one's an expansion

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -18,85 +17,22 @@ from tests.derivatives.making import (
     small_objective,
     squared,
 )
+from tests.derivatives.watched_networks import NETWORKS, ROWS
 from torch import Tensor, nn
-from torch.nn import functional
 
 from whynet.core.outcome import NotApplicable
 from whynet.derivatives import kept_batches, signal_products
+from whynet.derivatives.exact_kernels import exact_kernels
 from whynet.derivatives.kept_batches import KeptBatches
 from whynet.derivatives.objective import Objective, in_training_mode
+from whynet.derivatives.plan import Plan
 from whynet.derivatives.products import CurvatureOperator, gauss_newton
 from whynet.derivatives.signal_products import first_columns, preparation, saving
 from whynet.derivatives.stored_signals import SignalPlan, plan_signals, store_signals
+from whynet.derivatives.ways import BatchProduct
 from whynet.numerics.signal_sums import add_pushed, pull_signals
 
-ROWS = 7
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
-
-
-class Scaled(nn.Module):
-    """A matrix used twice, once transposed and times a number, beside a scale and a shift."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.matrix = nn.Parameter(torch.zeros(5, 6))
-        self.bias = nn.Parameter(torch.zeros(5))
-        self.scale = nn.Parameter(torch.zeros(6))
-        self.shift = nn.Parameter(torch.zeros(6))
-        self.head = nn.Linear(6, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        hidden = functional.linear(x, 0.5 * self.matrix, self.bias).tanh()
-        back = functional.linear(hidden, self.matrix.T) * self.scale + self.shift
-        return self.head(back.sin())
-
-
-class Tokens(nn.Module):
-    """Embedded tokens with a padding row, positions, layer normalization, and the mean."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.table = nn.Embedding(9, 4, padding_idx=2)
-        self.position = nn.Embedding(5, 4)
-        self.norm = nn.LayerNorm(4)
-        self.inner = nn.Linear(4, 12)
-        self.head = nn.Linear(12, 3)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        places = torch.arange(tokens.shape[1])[None]
-        hidden = self.norm(self.table(tokens) + self.position(places))
-        return self.head(self.inner(hidden).tanh().mean(1))
-
-
-class Frames(nn.Module):
-    """Two images a row, convolved in groups with strides and gaps, batch normalization fixed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(2, 8, 3, groups=2, padding=1, stride=2)
-        self.norm = nn.BatchNorm2d(8)
-        self.second = nn.Conv2d(8, 12, 2, groups=4, dilation=2)
-        self.head = nn.Linear(24, 3)
-
-    def forward(self, images: Tensor) -> Tensor:
-        flat = images.flatten(0, 1)
-        hidden = self.second(self.norm(self.first(flat)).tanh()).tanh().mean((2, 3))
-        return self.head(hidden.reshape(len(images), -1))
-
-
-def spread() -> Tensor:
-    return torch.arange(ROWS * 5).reshape(ROWS, 5) * 7 % 9
-
-
-NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
-    "scaled": (Scaled, lambda: normal(ROWS, 6)),
-    "tokens": (Tokens, spread),
-    "frames": (Frames, lambda: normal(ROWS, 2, 2, 8, 8)),
-    "series": (
-        lambda: nn.Sequential(nn.Linear(3, 20), nn.Tanh(), nn.Linear(20, 2), nn.Flatten()),
-        lambda: normal(ROWS, 4, 3),
-    ),
-}
 
 
 def made(name: str, dtype: torch.dtype = torch.float64) -> Objective:
@@ -109,8 +45,10 @@ def made(name: str, dtype: torch.dtype = torch.float64) -> Objective:
     return objective(net, given, labels(ROWS, 3), cross_entropy, cuts=(4,))
 
 
-def operator(of: Objective, *, signals: bool | None = None, **options: int) -> CurvatureOperator:
-    plan = planned(of)
+def operator(
+    of: Objective, *, plan: Plan | None = None, signals: bool | None = None, **options: int
+) -> CurvatureOperator:
+    plan = plan or planned(of)
     way = plan.gauss_newton
     assert not isinstance(way, NotApplicable), way.reason
     chosen = way if signals is None else replace(way, signals=signals)
@@ -134,7 +72,8 @@ def test_pushed_and_pulled_as_by_the_dense_jacobian(name: str) -> None:
         return of.forward(dict(zip(names, values, strict=True)), inputs).reshape(rows, -1)
 
     point = tuple(of.parameters.values())
-    parts = torch.func.jacrev(outputs)(point)
+    with exact_kernels():
+        parts = torch.func.jacrev(outputs, chunk_size=1)(point)
     jacobian = torch.cat([part.flatten(2) for part in parts], dim=2)
     if name == "tokens":
         assert (inputs == 2).any()
@@ -160,18 +99,19 @@ def test_pushed_and_pulled_as_by_the_dense_jacobian(name: str) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_both_ways_give_the_same_product(name: str, dtype: torch.dtype) -> None:
     of = made(name, dtype)
-    plain = operator(of, signals=False)
+    plan = planned(of)
+    plain = operator(of, plan=plan, signals=False)
     columns = normal(plain.size, 20, seed=4, dtype=dtype)
     wanted = plain.matmat(columns)
     assert not plain._batches.stored
     for kept in (None, 0, 1, 9):
-        ours = operator(of, kept=kept)
+        ours = operator(of, plan=plan, kept=kept)
         assert miss(ours.matmat(columns), wanted) < TOLERANCE[dtype]
         assert miss(ours.matvec(columns[:, 0]), wanted[:, 0]) < TOLERANCE[dtype]
         assert len(ours._batches.stored) == (2 if kept is None else min(kept, 2))
 
 
-def kinds(batches: KeptBatches, columns: int) -> list[str]:
+def kinds(batches: KeptBatches[BatchProduct], columns: int) -> list[str]:
     return [batches._choice(i, columns) for i in range(2)]
 
 
@@ -266,6 +206,34 @@ def test_uses_that_are_not_known_and_rows_that_hang_together_are_differentiated(
         assert not way.signals
 
 
+class Started(nn.Module):
+    """A recurrent layer, plain, from a trained state, on packed rows, or with less shown."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.layer = nn.LSTM(3, 4, proj_size=2) if kind == "projected" else nn.GRU(3, 4)
+        if kind == "state":
+            self.state = nn.Parameter(torch.zeros(1, 1, 4))
+
+    def forward(self, series: Tensor) -> Tensor:
+        steps = series.transpose(0, 1)
+        if self.kind == "state":
+            start = self.state.expand(1, len(series), 4)
+            return self.layer(steps, start)[0][-1]
+        if self.kind == "packed":
+            lengths = torch.full((len(series),), len(steps))
+            packed = nn.utils.rnn.pack_padded_sequence(steps, lengths)
+            return self.layer(packed)[1][0]
+        return self.layer(steps)[0][-1]
+
+
+@pytest.mark.parametrize("kind", ["plain", "state", "packed", "projected"])
+def test_recurrent_layers_that_are_called_otherwise(kind: str) -> None:
+    of = objective(filled(Started(kind)), normal(5, 4, 3), normal(5, 1), squared)
+    assert (plan_signals(of, normal(5, 4, 3)) is not None) is (kind == "plain")
+
+
 class Bent(nn.Module):
     """Uses its second layer only where a row of the batch is large."""
 
@@ -318,7 +286,7 @@ def test_compiled_sums(dtype: str, threads: int, monkeypatch: pytest.MonkeyPatch
         signals = generator.normal(size=(5, 3, outputs, 11)).astype(dtype)
         changes = generator.normal(size=(5, 3, count, 11)).astype(dtype)
         weights = generator.normal(size=(5, outputs, count)).astype(dtype)
-        total, found = weights.copy(), np.empty_like(changes)
+        total, found = weights.astype("float64"), np.empty_like(changes)
         add_pushed(signals, changes, total, threads)
         pull_signals(signals, weights, found, threads)
         wanted = weights + np.einsum("ntcu,ntku->nck", signals, changes)

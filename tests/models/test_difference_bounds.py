@@ -134,3 +134,22 @@ def test_a_smaller_network_in_the_shapes_of_the_large_one_is_the_same_function(n
     path = next(iter(kept))
     with pytest.raises(InputError, match="ascending"):
         embedded(large, small, groups, {**kept, path: kept[path][::-1]})
+
+
+@pytest.mark.parametrize("name", ["cnn", "residual", "clipped"])
+def test_entries_carried_together_are_bounded_as_functions_of_them_are(name: str) -> None:
+    """What is affine is carried back once for h and D, and for all balls."""
+    module, inputs = kinked(name)
+    graphs = graph_of(module, inputs[0]), graph_of(moved(module, 0.05, 1), inputs[0])
+    radii = torch.tensor([0.01, 0.4], dtype=torch.float64)
+    joint = JointBounds(*graphs, Balls(inputs[:2], radii, "linf"))
+    for index in [i for i in joint.ranges if i in joint.steps]:
+        shape = joint.shapes[index]
+        count = int(torch.tensor(shape).prod())
+        unit = torch.eye(count, dtype=torch.float64).reshape(count, 1, *shape)
+        found = joint._ends(index, unit)
+        apart = [
+            joint._highest(index, own, gap)
+            for own, gap in ((unit, None), (-unit, None), (None, unit), (None, -unit))
+        ]
+        assert torch.allclose(found, torch.stack(apart), rtol=1e-9, atol=1e-11)

@@ -284,7 +284,12 @@ def test_units_of_a_gated_block_are_its_products(how: str) -> None:
     seen, _ = firings(module, tokens)
     path = "up" if how == "apart" else "both"
     assert [firing.path for firing in seen] == ["gate"] * (how == "apart") + [path]
-    assert (seen[-1].activation, seen[-1].inputs) == ("silu gate", None)
+    assert seen[-1].activation == "silu gate"
+    assert torch.equal(seen[-1].inputs, tokens)
+    halves = module.both(tokens).split(5, dim=-1)
+    gates = {"apart": module.gate(tokens), "chunk": halves[0], "slices": halves[1]}[how]
+    assert torch.equal(seen[-1].gates.before, gates)
+    assert torch.equal(seen[-1].gates.activate(gates), nn.functional.silu(gates))
     assert torch.equal(seen[-1].after, read[0]) and torch.equal(seen[-1].before, read[0])
     with torch.no_grad(), following(module, lambda _: None, silenced={path: torch.tensor([1, 4])}):
         module(tokens)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from whynet.numerics import unit_elimination
 from whynet.numerics.equal_rows import equal_rows
 from whynet.numerics.unit_elimination import Reading, eliminate
 
@@ -60,6 +61,30 @@ def test_copies_go_first_and_cost_nothing() -> None:
     found = eliminate([twin], 80)
     assert found.cost[70] < 1e-7 * found.cost[-1] < found.cost[71]
     assert sorted(origin[found.kept(10)]) == list(range(10))
+
+
+@pytest.mark.parametrize("outputs", [4, 30])
+def test_of_many_units_those_explained_best_go_first_at_their_true_cost(
+    outputs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where more outputs read them than units are left, and where some are copies."""
+    monkeypatch.setattr(unit_elimination, "MANY", 5)
+    rows, reading = drawn(1, 12, outputs, 3)
+    rows[:, reading.units == 7] = -2 * rows[:, reading.units == 3]
+    moment = rows.T @ rows / len(rows)
+    reading = Reading(moment, reading.weight, reading.metric, reading.units)
+    found = eliminate([reading], 12)
+    assert sorted(found.order) == list(range(12))
+    assert found.order[0] in (3, 7)
+    top = found.cost[-1]
+    for gone in range(1, 12):
+        left = [unit for unit in range(12) if unit not in found.order[:gone]]
+        exact = error_of(rows, reading, left)
+        assert found.cost[gone] == pytest.approx(exact, rel=1e-6, abs=1e-9 * top)
+    # What is left of many is chosen by elimination, step by step.
+    last = list(found.order[7:])
+    each = [error_of(rows, reading, [u for u in last if u != unit]) for unit in last]
+    assert last[int(np.argmin(each))] == found.order[7]
 
 
 def test_equal_rows_are_found_and_near_ones_are_not() -> None:

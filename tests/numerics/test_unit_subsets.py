@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from whynet.numerics.unit_subsets import Layer, pivots, refit
+from whynet.numerics.unit_subsets import Layer, pivoted, pivots, refit
 
 GENERATOR = np.random.default_rng
 
@@ -14,6 +14,17 @@ GENERATOR = np.random.default_rng
 def test_pivots_are_those_of_qr() -> None:
     rows = GENERATOR(0).standard_normal((200, 15)) @ GENERATOR(1).standard_normal((15, 15))
     assert pivots(rows.T @ rows).tolist() == linalg.qr(rows, pivoting=True)[2].tolist()
+
+
+def test_the_factor_leaves_what_the_units_taken_do_not_explain() -> None:
+    rows = GENERATOR(7).standard_normal((60, 9)) @ GENERATOR(8).standard_normal((9, 20))
+    moment = rows.T @ rows
+    order, factor, rank = pivoted(moment, 1e-10)
+    assert (rank, factor.shape) == (9, (20, 9))
+    assert factor @ factor.T == pytest.approx(moment[np.ix_(order, order)], abs=1e-9 * moment.max())
+    taken, others = rows[:, order[:4]], rows[:, order[4:]]
+    rest = others - taken @ np.linalg.lstsq(taken, others, rcond=None)[0]
+    assert factor[4:, 4:] @ factor[4:, 4:].T == pytest.approx(rest.T @ rest, abs=1e-9)
 
 
 def test_copies_and_dead_units_come_last() -> None:

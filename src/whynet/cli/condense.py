@@ -170,6 +170,8 @@ def _print(done: Done, as_data: bool) -> None:
             for point in found.curve
         ),
     )
+    if found.limited:
+        print_line(found.limited)
     if done.finetuned is not None:
         print_line(done.finetuned.sentence())
     for name, layers in done.checkpoints:

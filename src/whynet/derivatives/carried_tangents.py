@@ -18,16 +18,17 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
+from whynet.derivatives.dense_operations import carried_dense
+from whynet.derivatives.layer_norm_operations import carried_layer_norm
+from whynet.derivatives.replaced_functions import DTYPES, replacing
 from whynet.derivatives.rewritten_operations import (
-    DTYPES,
     SMOOTH,
+    STRAIGHT,
     bound_call,
     changes_input,
-    is_recomputed,
-    layer_norm_derivatives,
     slope_of,
+    straight,
 )
 
 Pair = tuple[Tensor, Tensor]
@@ -35,37 +36,27 @@ Pair = tuple[Tensor, Tensor]
 
 SOFTMAX = (functional.softmax, torch.softmax, Tensor.softmax)
 
-KNOWN = {functional.linear, functional.layer_norm, *SMOOTH, *SOFTMAX}
-
-
-class _Carrying(TorchFunctionMode):
-    """Calls the functions of this file on inputs that have a tangent."""
-
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func not in KNOWN or not args or is_recomputed():
-            return func(*args, **kwargs)
-        if isinstance(args[0], Tensor) and args[0].dtype in DTYPES:
-            pair = _carried(func, args, kwargs)
-            if pair is not None:
-                return forward_ad.make_dual(*pair)  # type: ignore[no-untyped-call]
-        return func(*args, **kwargs)
+KNOWN = {functional.linear, functional.layer_norm, *SMOOTH, *STRAIGHT, *SOFTMAX}
 
 
 @contextmanager
 def carrying() -> Iterator[None]:
-    """Let networks called inside use the operations of this file.
+    """Let networks called inside use the operations of this file on inputs that have a tangent.
 
     For outputs and tangents that are differentiated once, in reverse.
     """
-    with _Carrying():
+    with replacing(KNOWN, _replaced):
         yield
+
+
+def _replaced(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
+    if not args or not isinstance(args[0], Tensor) or args[0].dtype not in DTYPES:
+        return None
+    pair = _carried(func, args, kwargs)
+    if pair is None:
+        return None
+    found: Tensor = forward_ad.make_dual(*pair)  # type: ignore[no-untyped-call]
+    return found
 
 
 def _carried(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Pair | None:
@@ -83,7 +74,11 @@ def _carried(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Pair 
         return None if dim is None else _Softmax.apply(x, moved, dim % x.ndim)  # type: ignore[no-untyped-call]
     if changes_input(rest, kwargs):
         return None
-    found: Pair = _Smooth.apply(x, moved, bound_call(SMOOTH[func], rest, kwargs))  # type: ignore[no-untyped-call]
+    if func in STRAIGHT:
+        function = bound_call(STRAIGHT[func], rest, kwargs)
+        found: Pair = _Straight.apply(x, moved, function)  # type: ignore[no-untyped-call]
+    else:
+        found = _Smooth.apply(x, moved, bound_call(SMOOTH[func], rest, kwargs))  # type: ignore[no-untyped-call]
     return found
 
 
@@ -107,8 +102,27 @@ def _alike(tensors: Sequence[Tensor | None]) -> bool:
     return len({t.dtype for t in tensors if t is not None}) == 1
 
 
+class _Straight(torch.autograd.Function):
+    """A piecewise-linear function of each number by itself."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, moved: Tensor, function: Callable[[Tensor], Tensor]) -> Pair:
+        value = function(x)
+        ctx.bent = function is torch.relu
+        held = value if ctx.bent else slope_of(function, x, 1)
+        ctx.save_for_backward(held)
+        ctx.set_materialize_grads(False)
+        return value, straight(moved, held, ctx.bent)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        (held,) = ctx.saved_tensors
+        found = (None if g is None else straight(g, held, ctx.bent) for g in gradients)
+        return *found, None
+
+
 class _Smooth(torch.autograd.Function):
-    """A function of each number by itself."""
+    """A smooth function of each number by itself."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, moved: Tensor, function: Callable[[Tensor], Tensor]) -> Pair:
@@ -162,69 +176,9 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Pair | Non
         return None
     if weight.ndim != 2 or x.ndim < 2:
         return None
-    (held, moved), *others = parts
-    assert held is not None
-    rows = held.reshape(-1, held.shape[-1])
-    along = None if moved is None else moved.reshape(rows.shape)
-    value, tangent = _Linear.apply(rows, along, *(t for pair in others for t in pair))  # type: ignore[no-untyped-call]
-    shape = (*x.shape[:-1], len(weight))
-    return value.reshape(shape), tangent.reshape(shape)
-
-
-class _Linear(torch.autograd.Function):
-    """Rows [R, features] times a matrix, and a bias; three matrix products, and five back."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        moved: Tensor | None,
-        weight: Tensor,
-        turned: Tensor | None,
-        bias: Tensor | None,
-        shifted: Tensor | None,
-    ) -> Pair:
-        ctx.save_for_backward(x, moved, weight, turned)
-        ctx.set_materialize_grads(False)
-        value = _affine(bias, x, weight)
-        if turned is not None:
-            tangent = _affine(shifted, x, turned)
-            if moved is not None:
-                tangent.addmm_(moved, weight.T)
-        elif moved is not None:
-            tangent = _affine(shifted, moved, weight)
-        else:
-            assert shifted is not None
-            tangent = shifted.expand(value.shape)
-        return value, tangent
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        x, moved, weight, turned = ctx.saved_tensors
-        g, h = gradients
-        by_x = by_moved = by_weight = by_bias = None
-        if ctx.needs_input_grad[0]:
-            by_x = _sum_of_products([(g, weight), (h, turned)])
-        if moved is not None and ctx.needs_input_grad[1]:
-            by_moved = _sum_of_products([(h, weight)])
-        if ctx.needs_input_grad[2]:
-            pairs = [(g, x), (h, moved)]
-            by_weight = _sum_of_products([(None if a is None else a.T, b) for a, b in pairs])
-        if ctx.needs_input_grad[4] and g is not None:
-            by_bias = g.sum(0)
-        return by_x, by_moved, by_weight, None, by_bias, None
-
-
-def _affine(added: Tensor | None, rows: Tensor, matrix: Tensor) -> Tensor:
-    return rows @ matrix.T if added is None else torch.addmm(added, rows, matrix.T)
-
-
-def _sum_of_products(pairs: Sequence[tuple[Tensor | None, Tensor | None]]) -> Tensor | None:
-    total: Tensor | None = None
-    for left, right in pairs:
-        if left is not None and right is not None:
-            total = left @ right if total is None else total.addmm_(left, right)
-    return total
+    (rows, along), (matrix, turned), (added, shifted) = parts
+    assert rows is not None and matrix is not None
+    return carried_dense(rows, along, matrix, turned, added, shifted)
 
 
 def _layer_norm(
@@ -234,63 +188,7 @@ def _layer_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Pair | None:
-    """Normalize over the last axis."""
     (held, moved), *others = (_parts(tensor) for tensor in (x, weight, bias))
-    if moved is None or len(normalized_shape) != 1 or not _alike([x, weight, bias]):
+    if held is None or moved is None or len(normalized_shape) != 1 or not _alike([x, weight, bias]):
         return None
-    assert held is not None
-    count = held.shape[-1]
-    filled = [
-        held.new_full((count,), 1.0 - place) if tensor is None else tensor
-        for place, (tensor, _) in enumerate(others)
-    ]
-    tangents = [held.new_zeros(count) if t is None else t for _, t in others]
-    rows = held.reshape(-1, count)
-    value, tangent = _LayerNorm.apply(rows, moved.reshape(rows.shape), *filled, *tangents, eps)  # type: ignore[no-untyped-call]
-    return value.reshape(x.shape), tangent.reshape(x.shape)
-
-
-class _LayerNorm(torch.autograd.Function):
-    """Layer normalization of rows [R, n]."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        moved: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        turned: Tensor,
-        shifted: Tensor,
-        eps: float,
-    ) -> Pair:
-        value, ctx.mean, ctx.scale = torch.native_layer_norm(x, x.shape[-1:], weight, bias, eps)
-        ctx.save_for_backward(x, moved, weight, turned, shifted)
-        ctx.set_materialize_grads(False)
-        # The derivative of <gradients, changes> by what came back is the tangent.
-        tangent, _, _ = layer_norm_derivatives(
-            (moved, turned, shifted), x, x, weight, ctx.mean, ctx.scale, False
-        )
-        assert tangent is not None
-        return value, tangent
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        x, moved, weight, turned, shifted = ctx.saved_tensors
-        g, h = gradients
-
-        def back(signal: Tensor, wanted: list[bool]) -> Any:
-            return torch.ops.aten.native_layer_norm_backward(
-                signal, x, x.shape[-1:], ctx.mean, ctx.scale, weight, weight, wanted
-            )
-
-        by_x, by_weight, by_bias = (None, None, None) if g is None else back(g, [True] * 3)
-        by_moved = None
-        if h is not None:
-            by_moved = back(h, [True, False, False])[0]
-            _, bent, own = layer_norm_derivatives(
-                (moved, turned, shifted), h, x, weight, ctx.mean, ctx.scale, True
-            )
-            by_x = bent if by_x is None else by_x + bent
-            by_weight = own if by_weight is None else by_weight + own
-        return by_x, by_moved, by_weight, by_bias, None, None, None
+    return carried_layer_norm(held, moved, others, eps)

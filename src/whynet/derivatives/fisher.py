@@ -34,6 +34,7 @@ from whynet.derivatives.plan import THRESHOLD, Plan, make_probe
 from whynet.derivatives.products import CurvatureOperator, gauss_newton, gradient
 from whynet.models.fitting_rows import row_count
 from whynet.models.losses import Loss
+from whynet.numerics.long_products import long_product
 
 FisherKind = Literal["exact", "monte-carlo", "empirical"]
 
@@ -230,7 +231,8 @@ class GradientCovariance(LinearOperator):
     def matmat(self, columns: Tensor) -> Tensor:
         """Multiply columns [P, k]; returns [P, k]."""
         given = columns.to(self.device, self.dtype)
-        return self._moment.matmat(given) - self.mean[:, None] * (self.mean @ given)
+        along = long_product(self.mean[None], given)[0].to(given)
+        return self._moment.matmat(given) - self.mean[:, None] * along
 
     def adjoint_matmat(self, columns: Tensor) -> Tensor:
         """Multiply by the transposed matrix, which is the same."""

@@ -68,12 +68,14 @@ class BatchJacobian:
         outputs: of the batch, detached.
         push: vector (stacked where the flag is set) to `J v`, of the shape of the outputs.
         pull: cotangent of the outputs (likewise) to `J^T u`, one tensor per parameter.
+        most: vectors that may be taken at once, where that is known.
 
     """
 
     outputs: Tensor
     push: Callable[[Vector, bool], Tensor]
     pull: Callable[[Tensor, bool], Vector]
+    most: int | None = None
 
 
 def prepare_jacobian(objective: Objective, inputs: Any, way: JacobianWay) -> BatchJacobian:

@@ -23,7 +23,7 @@ from whynet.derivatives.gauss_newton import (
 from whynet.derivatives.objective import widen
 from whynet.derivatives.obstacles import obstacle
 from whynet.derivatives.probe import SHRINK, Probe
-from whynet.derivatives.signal_products import SignalProducts
+from whynet.derivatives.signal_products import gauss_newton_signals
 from whynet.derivatives.single_pass import single_pass
 from whynet.derivatives.ways import BatchProduct, leaves_of, reverse
 from whynet.models.fitting_rows import cut, row_count
@@ -89,7 +89,7 @@ def _signals_agree(
     def never(inputs: Any, targets: Any) -> BatchProduct:
         raise ValueError("the probed rows use the parameters otherwise than the first of them")
 
-    signals = SignalProducts(probe.objective, ways[1], never)
+    signals = gauss_newton_signals(probe.objective, ways[1], never)
     plan = signals.plan(probe.inputs)
     if plan is None:
         return False

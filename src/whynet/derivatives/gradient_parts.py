@@ -15,12 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from whynet.numerics.long_products import PIECE, long_product
+
 Form = Literal["full", "per-output", "trace"]
 """What is kept of the outputs: `[n, C, m, C]`, `[n, m, C]`, or their sum `[n, m]`."""
-
-LONGEST = 2**16
-"""Parameters that are summed over in one product: a product over millions of them in float32 loses
-up to three digits where it has few rows, since it adds them up one after another."""
 
 
 class Part(Protocol):
@@ -66,7 +64,7 @@ class Written:
 
     def own(self) -> Tensor:
         """Return inner products within each row, `[n, C, C]`."""
-        return self.jacobian @ self.jacobian.transpose(1, 2)
+        return _summed(self.jacobian, self.jacobian.mT)
 
     def along(self, vectors: Tensor) -> Written:
         """Combine the outputs of each row by `[n, combinations, C]`."""
@@ -86,7 +84,7 @@ class Written:
 
     def pushed(self, directions: Tensor) -> Tensor:
         """Return gradients times directions `[k, p]`, `[n, C, k]`."""
-        return self.jacobian @ directions.T
+        return _summed(self.jacobian, directions.T)
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ class Factored:
         if form == "trace":
             left = self.returning.transpose(1, 2).reshape(n * positions, outputs * units)
             right = other.returning.transpose(1, 2).reshape(m * across, outputs * units)
-            signals = (left @ right.T).reshape(n, positions, m, across)
+            signals = _summed(left, right.T).reshape(n, positions, m, across)
             return (signals * inner).sum((1, 3))
         if form == "per-output":
             each = [
@@ -129,9 +127,13 @@ class Factored:
                 for c in range(outputs)
             ]
             return torch.stack(each, dim=2)
-        signals = self.returning.reshape(-1, units) @ other.returning.reshape(-1, units).T
+        signals = _summed(self.returning.reshape(-1, units), other.returning.reshape(-1, units).T)
         shaped = signals.reshape(n, outputs, positions, m, others, across)
-        return torch.einsum("nctmds,ntms->ncmd", shaped, inner)
+        if positions * across <= PIECE:
+            return torch.einsum("nctmds,ntms->ncmd", shaped, inner)
+        pairs = shaped.permute(0, 3, 1, 4, 2, 5).reshape(n, m, outputs * others, -1)
+        weights = inner.transpose(1, 2).reshape(n, m, -1, 1)
+        return _summed(pairs, weights).reshape(n, m, outputs, others).transpose(1, 2)
 
     def _inner(self, other: Factored) -> Tensor:
         """Return inner products of what enters, `[n, T, m, S]`."""
@@ -140,7 +142,7 @@ class Factored:
         if self.table:
             same = self.entering[:, :, None, None] == other.entering[None, None]
             return same.to(self.returning.dtype)
-        found = self.entering.flatten(0, 1) @ other.entering.flatten(0, 1).T
+        found = _summed(self.entering.flatten(0, 1), other.entering.flatten(0, 1).T)
         return found.reshape(n, positions, m, across)
 
     def own(self) -> Tensor:
@@ -148,13 +150,13 @@ class Factored:
         if self.returning.shape[2] == 1:
             signals = self.returning[:, :, 0]
             squares = 1.0 if self.table else self.entering.square().sum((1, 2))[:, None, None]
-            return signals @ signals.transpose(1, 2) * squares
+            return _summed(signals, signals.mT) * squares
         if self.table:
             inner = (self.entering[:, :, None] == self.entering[:, None]).to(self.returning.dtype)
         else:
-            inner = self.entering @ self.entering.transpose(1, 2)
+            inner = _summed(self.entering, self.entering.mT)
         mixed = torch.einsum("nts,ncsb->nctb", inner, self.returning)
-        return self.returning.flatten(2) @ mixed.flatten(2).transpose(1, 2)
+        return _summed(self.returning.flatten(2), mixed.flatten(2).mT)
 
     def along(self, vectors: Tensor) -> Factored:
         """Combine the outputs of each row by `[n, combinations, C]`."""
@@ -196,7 +198,7 @@ class Factored:
             moved = matrices[:, :, self.entering].permute(2, 3, 1, 0)
         else:
             moved = torch.einsum("nta,kba->ntbk", self.entering, matrices)
-        return self.returning.flatten(2) @ moved.flatten(1, 2)
+        return _summed(self.returning.flatten(2), moved.flatten(1, 2))
 
 
 def outer(returning: Tensor, entering: Tensor) -> Tensor:
@@ -212,15 +214,19 @@ def _between(left: Tensor, right: Tensor, form: Form) -> Tensor:
     """Inner products of `[n, C, p]` and `[m, C, p]` in a form."""
     n, outputs, size = left.shape
     m, others, _ = right.shape
-    if size > LONGEST:
-        pieces = zip(left.split(LONGEST, 2), right.split(LONGEST, 2), strict=True)  # type: ignore[no-untyped-call]
-        return torch.stack([_between(one, two, form) for one, two in pieces]).sum(0)
     if form == "full":
-        flat = left.reshape(n * outputs, size) @ right.reshape(m * others, size).T
+        flat = _summed(left.reshape(n * outputs, size), right.reshape(m * others, size).T)
         return flat.reshape(n, outputs, m, others)
     if form == "trace":
-        return left.reshape(n, -1) @ right.reshape(m, -1).T
-    return (left.transpose(0, 1) @ right.permute(1, 2, 0)).permute(1, 2, 0)
+        return _summed(left.reshape(n, -1), right.reshape(m, -1).T)
+    return _summed(left.transpose(0, 1), right.permute(1, 2, 0)).permute(1, 2, 0)
+
+
+def _summed(left: Tensor, right: Tensor) -> Tensor:
+    """Return `left @ right` in their precision, sums over long axes taken in float64."""
+    if left.shape[-1] <= PIECE:
+        return left @ right
+    return long_product(left, right).to(left.dtype)
 
 
 @dataclass(frozen=True)

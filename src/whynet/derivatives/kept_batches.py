@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Literal
+from typing import Any, Generic, Literal
+
+from torch import Tensor
 
 from whynet.derivatives.out_of_memory import Pieces
-from whynet.derivatives.signal_products import SignalProducts, first_columns
-from whynet.derivatives.single_pass import SinglePass
+from whynet.derivatives.signal_products import Item, SignalProducts, first_columns
 from whynet.derivatives.stored_signals import SignalPlan
-from whynet.derivatives.ways import BatchProduct, Prepare
-from whynet.models.fitting_rows import row_count
+from whynet.models.fitting_rows import is_out_of_memory, release, row_count
 
 KEPT_BYTES = 2**28
 """Memory for the graphs of batches that are kept between products, the first one aside, and as much
 for stored signals."""
-
-Products = list[tuple[int, BatchProduct]]
-"""Rows and their products, block by block."""
 
 Choice = Literal["stored", "store", "signals", "kept", "keep", "pass"]
 """Where the products of a batch come from: signals that are stored, are to be, or are for one call;
@@ -27,7 +23,7 @@ graphs that are kept, or are to be; a pass of its own."""
 
 
 @dataclass
-class KeptBatches:
+class KeptBatches(Generic[Item]):
     """The batches of an objective, each with its products.
 
     Leading batches stay prepared: their graphs, or the signals of their outputs, which take more
@@ -38,7 +34,8 @@ class KeptBatches:
     Attributes:
         pieces: the batches.
         prepare: makes the products of a batch.
-        once: multiplies a single vector by a batch that is not kept, where there is such a way.
+        once: makes what multiplies a single vector by a batch that is not kept, where there is
+            such a way.
         signals: products by stored signals, where they are right.
         bytes_per_example: memory of a graph.
         kept: batches to keep; None as many as fit.
@@ -46,16 +43,16 @@ class KeptBatches:
     """
 
     pieces: Pieces
-    prepare: Prepare
-    once: SinglePass | None
-    signals: SignalProducts | None
+    prepare: Callable[[Any, Any], Item]
+    once: Callable[[Any, Any], Item] | None
+    signals: SignalProducts[Item] | None
     bytes_per_example: float
     kept: int | None
-    graphs: dict[int, BatchProduct] = field(default_factory=dict)
-    stored: list[Products] = field(default_factory=list)
+    graphs: dict[int, Item] = field(default_factory=dict)
+    stored: list[list[tuple[int, Item]]] = field(default_factory=list)
     _rows: list[int] = field(default_factory=list)
     _plan: SignalPlan | None = None
-    _asked: int = 0
+    _asked: float = 0
     _complete: bool = False
 
     def drop(self) -> None:
@@ -63,8 +60,29 @@ class KeptBatches:
         self.graphs, self.stored, self._rows, self._complete = {}, [], [], False
         self.kept, self.signals, self._plan = 0, None, None
 
-    def each(self, columns: int) -> Iterator[tuple[int, BatchProduct]]:
-        """Yield rows and products of each batch, which will multiply so many vectors."""
+    def fitted(self, work: Callable[[], Tensor]) -> Tensor:
+        """Return what a pass over the batches gives; again with halves of them if memory runs out.
+
+        Raises:
+            MemoryError: one row does not fit.
+
+        """
+        while True:
+            try:
+                return work()
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                caught = error
+            self.drop()
+            self.pieces.halve(caught)
+            release()
+
+    def each(self, columns: float) -> Iterator[tuple[int, Item]]:
+        """Yield rows and products of each batch, which will multiply so many vectors.
+
+        To push a vector or to pull one back counts half.
+        """
         self._asked += columns
         if self._complete:
             choices = [self._choice(i, columns) for i in range(len(self._rows))]
@@ -80,7 +98,7 @@ class KeptBatches:
             yield from self._of(index, inputs, targets, columns)
         self._complete = True
 
-    def _choice(self, index: int, columns: int) -> Choice:
+    def _choice(self, index: int, columns: float) -> Choice:
         if index < len(self.stored):
             return "stored"
         if self._plan is not None:
@@ -110,14 +128,14 @@ class KeptBatches:
         held = sum(self._rows[i] for i in self.graphs if i > 0) + self._rows[index]
         return not self.graphs or held * self.bytes_per_example <= KEPT_BYTES
 
-    def _held(self, index: int) -> Products:
+    def _held(self, index: int) -> list[tuple[int, Item]]:
         if index < len(self.stored):
             return self.stored[index]
         return [(self._rows[index], self.graphs[index])]
 
     def _of(
-        self, index: int, inputs: Any, targets: Any, columns: int
-    ) -> Iterator[tuple[int, BatchProduct]]:
+        self, index: int, inputs: Any, targets: Any, columns: float
+    ) -> Iterator[tuple[int, Item]]:
         """Yield the products of a batch, prepared where they are not kept."""
         choice = self._choice(index, columns)
         if choice in ("store", "signals"):
@@ -132,12 +150,7 @@ class KeptBatches:
         elif choice == "keep":
             self.graphs[index] = self.prepare(inputs, targets)
         elif choice == "pass":
-            alone = columns == 1 and self.once is not None
-            yield self._rows[index], self._passed(inputs, targets, alone=alone)
+            make = self.prepare if self.once is None or columns != 1 else self.once
+            yield self._rows[index], make(inputs, targets)
             return
         yield from self._held(index)
-
-    def _passed(self, inputs: Any, targets: Any, *, alone: bool) -> BatchProduct:
-        if alone and self.once is not None:
-            return BatchProduct(partial(self.once, inputs, targets), None)
-        return self.prepare(inputs, targets)

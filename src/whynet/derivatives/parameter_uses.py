@@ -19,6 +19,9 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_iter
 
+from whynet.derivatives.attention_uses import PROJECTIONS, attention, attention_arguments
+from whynet.derivatives.recurrent_uses import CELLS, STEPS, recurrent
+
 Kind = Literal["dense", "convolution", "table", "scale", "shift"]
 
 Key = tuple[Kind, tuple[str | None, ...], int]
@@ -115,6 +118,9 @@ class Watch(TorchFunctionMode):
             use = None if bound is None else _KNOWN[func](self, func, bound)
             if use is not None:
                 return self._kept(use)
+        apart = self._apart(func, args, kwargs)
+        if apart is not None:
+            return apart
         found = func(*args, **kwargs)
         if func in _FACTORS or func in _TRANSPOSED:
             alias = _alias(self, func, args, kwargs, found)
@@ -128,6 +134,25 @@ class Watch(TorchFunctionMode):
     def reading(self, value: object) -> Reading | None:
         """Return what is read where a value is a parameter or a multiple of one."""
         return self._readings.get(id(value)) if isinstance(value, Tensor) else None
+
+    def _apart(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        """Call a function that applies many matrices one by one; None of all others."""
+        if (func in STEPS or func in CELLS) and not kwargs:
+            if any(self.reading(value) is not None for value in tree_iter(args[:2])):
+                return None
+            return recurrent(func, args, self._linear)
+        if func is not functional.multi_head_attention_forward:
+            return None
+        given = attention_arguments(args, kwargs)
+        others = [value for name, value in given.items() if name not in PROJECTIONS]
+        if any(self.reading(value) is not None for value in others):
+            return None
+        return attention(given, self._linear)
+
+    def _linear(self, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        use = _dense(self, functional.linear, {"input": rows, "weight": weight, "bias": bias})
+        assert use is not None
+        return self._kept(use) if use.readings else use.leaving
 
     def _kept(self, use: Use) -> Tensor:
         if use.kind == "table" and use.leaving.ndim > 1 and len(use.leaving) == 1 < self.rows:

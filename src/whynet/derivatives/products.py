@@ -19,10 +19,9 @@ from whynet.derivatives.linear_operator import LinearOperator
 from whynet.derivatives.objective import Objective, held_fixed
 from whynet.derivatives.out_of_memory import Pieces
 from whynet.derivatives.plan import Plan
-from whynet.derivatives.signal_products import SignalProducts
+from whynet.derivatives.signal_products import SignalProducts, gauss_newton_signals
 from whynet.derivatives.single_pass import SinglePass, single_pass
 from whynet.derivatives.ways import BatchProduct, Prepare, hessian_way, loss_gradient
-from whynet.models.fitting_rows import is_out_of_memory, release
 
 CHUNK_BYTES = 2**28
 """Memory that the vectors taken at once may need together."""
@@ -66,7 +65,7 @@ class CurvatureOperator(LinearOperator):
         batched: bool,
         kept: int | None,
         once: Callable[[Objective], SinglePass] | None = None,
-        signals: Callable[[Objective, Prepare], SignalProducts] | None = None,
+        signals: Callable[[Objective, Prepare], SignalProducts[BatchProduct]] | None = None,
     ) -> None:
         self.layout = Layout.of(objective.parameters)
         self._objective = objective
@@ -86,7 +85,7 @@ class CurvatureOperator(LinearOperator):
         self._batches = KeptBatches(
             self._pieces,
             prepare,
-            None if once is None else once(objective),
+            None if once is None else partial(_alone, once(objective)),
             None if signals is None else signals(objective, prepare),
             plan.bytes_per_example,
             kept,
@@ -163,21 +162,13 @@ class CurvatureOperator(LinearOperator):
         return self.matmat(columns)
 
     def _sum(self, vectors: Vector) -> Tensor:
-        while True:
+        def work() -> Tensor:
             totals = tuple(torch.zeros_like(piece, dtype=self.dtype) for piece in vectors)
-            try:
-                for rows, product in self._batches.each(len(vectors[0])):
-                    self._add(product, vectors, rows, totals)
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                caught = error
-            else:
-                return self.layout.flatten_many(totals)
-            self._batches.drop()
-            del totals
-            self._pieces.halve(caught)
-            release()
+            for rows, product in self._batches.each(len(vectors[0])):
+                self._add(product, vectors, rows, totals)
+            return self.layout.flatten_many(totals)
+
+        return self._batches.fitted(work)
 
     def _add(self, product: BatchProduct, vectors: Vector, rows: int, totals: Vector) -> None:
         """Add the products of one batch, `[k, *shape]` a parameter, in place."""
@@ -198,6 +189,11 @@ class CurvatureOperator(LinearOperator):
             return 1
         room = CHUNK_BYTES / max(1.0, self._plan.bytes_per_example * rows + 8 * self.size)
         return max(1, min(CHUNK, int(room)))
+
+
+def _alone(multiply: SinglePass, inputs: Any, targets: Any) -> BatchProduct:
+    """Return the product of one vector by a batch in a single pass."""
+    return BatchProduct(partial(multiply, inputs, targets), None)
 
 
 def hessian(objective: Objective, plan: Plan, *, kept: int | None = None) -> CurvatureOperator:
@@ -249,8 +245,8 @@ def gauss_newton(
 
         return prepare
 
-    def stored(of: Objective, prepare: Prepare) -> SignalProducts:
-        return SignalProducts(of, chosen.loss_way, prepare)
+    def stored(of: Objective, prepare: Prepare) -> SignalProducts[BatchProduct]:
+        return gauss_newton_signals(of, chosen.loss_way, prepare)
 
     return CurvatureOperator(
         objective,

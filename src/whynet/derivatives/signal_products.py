@@ -1,11 +1,11 @@
-"""Gauss-Newton products from stored signals of the outputs: where they pay, and of which rows."""
+"""Products from stored signals of the outputs: where they pay, and of which rows."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -63,19 +63,28 @@ def first_columns(plan: SignalPlan) -> float:
     return math.inf if saved <= 0 else preparation(plan) / saved
 
 
-class SignalProducts:
-    """Gauss-Newton products of batches by stored signals.
+Item = TypeVar("Item")
+"""Products with a batch."""
+
+
+class SignalProducts(Generic[Item]):
+    """Products of batches by stored signals.
 
     Args:
         objective: what is differentiated.
-        loss_way: how the loss is differentiated twice with respect to the outputs.
+        make: makes products of the Jacobian of some rows and their targets.
         otherwise: makes products with rows on which the network uses its parameters otherwise.
 
     """
 
-    def __init__(self, objective: Objective, loss_way: OutputWay, otherwise: Prepare) -> None:
+    def __init__(
+        self,
+        objective: Objective,
+        make: Callable[[BatchJacobian, Any], Item],
+        otherwise: Callable[[Any, Any], Item],
+    ) -> None:
         self._objective = objective
-        self._loss_way = loss_way
+        self._make = make
         self._otherwise = otherwise
         parameter = next(iter(objective.parameters.values()))
         self._width = parameter.element_size()
@@ -100,9 +109,7 @@ class SignalProducts:
         """Memory that the signals of some rows take."""
         return rows * plan.numbers * self._width
 
-    def products(
-        self, plan: SignalPlan, inputs: Any, targets: Any
-    ) -> Iterator[tuple[int, BatchProduct]]:
+    def products(self, plan: SignalPlan, inputs: Any, targets: Any) -> Iterator[tuple[int, Item]]:
         """Yield rows and products, block by block of a batch, each stored as it is asked for."""
         count = row_count(inputs)
         rows = self.block_rows(plan)
@@ -111,17 +118,34 @@ class SignalProducts:
             part = cut(inputs, count, start, stop), cut(targets, count, start, stop)
             yield stop - start, self.product(plan, *part)
 
-    def product(self, plan: SignalPlan, inputs: Any, targets: Any) -> BatchProduct:
+    def product(self, plan: SignalPlan, inputs: Any, targets: Any) -> Item:
         """Return products with some rows."""
         stored = store_signals(self._objective, plan, inputs)
         if stored is None:
             return self._otherwise(inputs, targets)
-        curve = output_hessian(self._objective, None, stored.outputs, targets, self._loss_way)
-        if self._loss_way != "closed-form":
-            curve = _one_by_one(curve)
-        found = gauss_newton_of(jacobian_of(stored), curve, many=True)
         changes = row_count(inputs) * plan.widest * self._width
-        return replace(found, most=max(1, CHANGE_BYTES // max(1, changes)))
+        return self._make(jacobian_of(stored, max(1, CHANGE_BYTES // max(1, changes))), targets)
+
+
+def gauss_newton_signals(
+    objective: Objective, loss_way: OutputWay, otherwise: Prepare
+) -> SignalProducts[BatchProduct]:
+    """Return Gauss-Newton products by stored signals.
+
+    Args:
+        objective: what is differentiated.
+        loss_way: how the loss is differentiated twice with respect to the outputs.
+        otherwise: makes products with rows on which the network uses its parameters otherwise.
+
+    """
+
+    def make(jacobian: BatchJacobian, targets: Any) -> BatchProduct:
+        curve = output_hessian(objective, None, jacobian.outputs, targets, loss_way)
+        if loss_way != "closed-form":
+            curve = _one_by_one(curve)
+        return replace(gauss_newton_of(jacobian, curve, many=True), most=jacobian.most)
+
+    return SignalProducts(objective, make, otherwise)
 
 
 def _one_by_one(curve: Linear) -> Linear:
@@ -135,8 +159,8 @@ def _one_by_one(curve: Linear) -> Linear:
     return each
 
 
-def jacobian_of(stored: StoredJacobian) -> BatchJacobian:
-    """Return stored signals in the form of the other ways."""
+def jacobian_of(stored: StoredJacobian, most: int) -> BatchJacobian:
+    """Return stored signals in the form of the other ways, for at most so many vectors at once."""
 
     def push(vectors: tuple[Tensor, ...], batched: bool) -> Tensor:
         if batched:
@@ -149,4 +173,4 @@ def jacobian_of(stored: StoredJacobian) -> BatchJacobian:
             return stored.pull(given)
         return tuple(piece[0] for piece in stored.pull(given[None]))
 
-    return BatchJacobian(stored.outputs, push, pull)
+    return BatchJacobian(stored.outputs, push, pull, most)

@@ -25,6 +25,7 @@ from whynet.derivatives.use_gradients import Axis, Seen, of_reading
 from whynet.derivatives.use_tangents import Link, link_of, shaped
 from whynet.derivatives.watched_passes import ROWS, Structure, structure_of, watched
 from whynet.models.fitting_rows import row_count
+from whynet.numerics.long_products import long_product
 from whynet.numerics.signal_sums import add_pushed, pull_signals
 
 DTYPES = {torch.float32, torch.float64}
@@ -165,10 +166,11 @@ class StoredJacobian:
         changes = dict(zip(self.shapes, vectors, strict=True))
         count = len(vectors[0])
         columns = [changes[name].reshape(count, -1) for name, _ in self.readings]
-        total = self.written @ torch.cat([*columns, self.written.new_empty(count, 0)], dim=1).T
+        held = torch.cat([*columns, self.written.new_empty(count, 0)], dim=1)
+        total = long_product(self.written, held.T)
         for link, signals in self.links:
             _add_pushed(signals, link.moved(changes), total)
-        return total.movedim(2, 0).reshape(count, *self.outputs.shape)
+        return total.movedim(2, 0).reshape(count, *self.outputs.shape).to(self.outputs.dtype)
 
     def pull(self, cotangents: Tensor) -> Vector:
         """Return J'u of weights of the outputs `[k, *outputs.shape]`, `[k, *shape]` a parameter."""
@@ -236,7 +238,7 @@ def _empty(use: Use, axis: Axis, rows: int, outputs: int) -> Tensor:
 
 
 def _add_pushed(signals: Tensor, changes: Tensor, total: Tensor) -> None:
-    """Add inner products of `[n, T, C, U]` and `[n, T, k, U]` to `[n, C, k]`."""
+    """Add inner products of `[n, T, C, U]` and `[n, T, k, U]` to `[n, C, k]`, float64."""
     if signals.device.type == "cpu":
         arrays = (signals.numpy(), changes.contiguous().numpy(), total.numpy())
         add_pushed(*arrays, torch.get_num_threads())

@@ -73,7 +73,8 @@ def render_condensation(done: Done, files: Files) -> str:
                 f"{counted(move.removed, 'unit', 'units')} of {visible(move.path, 80)} went "
                 f"exactly ({move.name})."
                 for move in found.moves
-            ],
+            ]
+            + ([found.limited] if found.limited else []),
             using=marked(_using(done, files)),
             verify=_verify_command(done, files),
         )

@@ -211,6 +211,7 @@ def summary_of(found: Condensed) -> Content:
     return {
         "reduced": found.reduced,
         "reason": found.reason,
+        "limited": found.limited,
         "tolerance": found.tolerance,
         "moves": [dataclasses.asdict(move) for move in found.moves],
         "traced": found.traced,

@@ -133,16 +133,22 @@ def numbers_of(entries: Entries, state: State) -> Tensor:
 
 
 class Evaluation:
-    """Evaluates nodes with given parameters, each once."""
+    """Evaluates nodes with given parameters, each once.
 
-    def __init__(self, state: State, round_off: float) -> None:
-        self._state, self._round_off = state, round_off
+    Without `directions` signatures are left out (`[width, 0]`), which are as large as the weights.
+    """
+
+    def __init__(self, state: State, round_off: float, *, directions: bool = True) -> None:
+        self._state, self._round_off, self._directions = state, round_off, directions
         self._known: dict[Node, Channels] = {}
 
     def channels(self, node: Node) -> Channels:
         """Return the channels of a node."""
         if node not in self._known:
-            self._known[node] = _with_constants(self._evaluate(node))
+            found = _with_constants(self._evaluate(node))
+            if not self._directions:
+                found = replace(found, signature=found.signature[:, :0])
+            self._known[node] = found
         return self._known[node]
 
     def _evaluate(self, node: Node) -> Channels:
@@ -171,15 +177,18 @@ class Evaluation:
     def _affine(self, node: Node, rows: Tensor, bias: Tensor) -> Channels:
         length = rows.norm(dim=1)
         tiny = length <= self._round_off * float(length.max())
-        rows = torch.where(tiny[:, None], 0.0, rows)
+        if bool(tiny.any()):
+            rows = torch.where(tiny[:, None], 0.0, rows)
         scale = torch.where(tiny, bias.abs(), length)
-        unit = torch.cat([rows, bias[:, None]], 1) / scale.clamp_min(1e-300)[:, None]
-        sign = _signs(unit)
-        signature = torch.cat([unit * sign[:, None], tiny[:, None].to(rows)], 1)
         low, high = self._range(node, rows, bias)
+        if not self._directions:
+            return Channels(scale, rows[:, :0], tiny, bias, low, high)
+        both = torch.cat([rows, bias[:, None], tiny[:, None].to(rows)], 1)
+        sign = _signs(both[:, :-1])
         factor = scale * sign
-        signature = torch.where((factor != 0)[:, None], signature, 0.0)
-        return Channels(factor, signature, tiny, bias, low, high)
+        both[:, :-1] *= (sign / scale.clamp_min(1e-300))[:, None]
+        both[factor == 0] = 0.0
+        return Channels(factor, both, tiny, bias, low, high)
 
     def _range(self, node: Node, rows: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Return bounds from those of what the layer reads: finite only where these are."""
@@ -198,7 +207,8 @@ class Evaluation:
             low, high = low.repeat_interleave(positions), high.repeat_interleave(positions)
         if node.layer.padded:
             low, high = low.clamp_max(0.0), high.clamp_min(0.0)
-        return bias + _lowest(rows, low, high), bias - _lowest(-rows, low, high)
+        least, most = _ends(rows, low, high)
+        return bias + least, bias + most
 
     def _rescaled(self, node: Normalized | Scaled | Shifted) -> Channels:
         inner = self.channels(node.child)
@@ -259,7 +269,7 @@ class Evaluation:
         value = torch.where(inner.constant, _apply(node, inner.value, self._state), low)
         nothing = constant & (value == 0)
         factor = torch.where(nothing, 0.0, factor)
-        signature = torch.where((factor == 0)[:, None], 0.0, signature)
+        signature[factor == 0] = 0.0
         return Channels(factor, signature, constant, value, low, high)
 
     def _activated_range(self, node: Activated, inner: Channels) -> tuple[Tensor, Tensor]:
@@ -303,8 +313,9 @@ def _with_constants(channels: Channels) -> Channels:
     constant = channels.constant
     there = (constant & (channels.value != 0)).to(channels.factor)
     factor = torch.where(constant, channels.value, channels.factor)
-    alone = torch.where(constant[:, None], 0.0, channels.signature)
-    return replace(channels, factor=factor, signature=torch.cat([alone, there[:, None]], 1))
+    signature = torch.cat([channels.signature, there[:, None]], 1)
+    signature[:, :-1][constant] = 0.0
+    return replace(channels, factor=factor, signature=signature)
 
 
 def _join(parts: list[Channels]) -> Channels:
@@ -341,14 +352,17 @@ def _times(bound: Tensor, factor: Tensor) -> Tensor:
     return torch.where(factor == 0, 0.0, bound * factor)
 
 
-def _lowest(rows: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Return the smallest value of `rows @ x` for low <= x <= high, without inf times zero."""
-    total = torch.zeros(len(rows), dtype=rows.dtype, device=rows.device)
-    for weights, bound in ((rows.clamp_min(0), low), (rows.clamp_max(0), high)):
-        infinite = bound.isinf()
-        total += weights @ torch.where(infinite, 0.0, bound)
-        total[(weights[:, infinite] != 0).any(1)] = -torch.inf
-    return total
+def _ends(rows: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the ends of `rows @ x` for low <= x <= high, without inf times zero."""
+    ends = torch.stack([low, high], 1)
+    infinite = ends.isinf()
+    finite, there = torch.where(infinite, 0.0, ends), infinite.to(rows)
+    least, most = torch.zeros(2, len(rows), dtype=rows.dtype, device=rows.device)
+    for weights, order in ((rows.clamp_min(0), (0, 1)), (rows.clamp_max(0), (1, 0))):
+        found, without = weights @ finite, weights @ there != 0
+        least += torch.where(without[:, order[0]], -torch.inf, found[:, order[0]])
+        most += torch.where(without[:, order[1]], torch.inf, found[:, order[1]])
+    return least, most
 
 
 def _signs(rows: Tensor) -> Tensor:

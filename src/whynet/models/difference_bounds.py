@@ -130,9 +130,8 @@ class JointBounds:
         shape = self.shapes[index]
         size = math.prod(shape)
         unit = torch.eye(size, dtype=torch.float64).reshape(size, 1, *shape)
-        zero = torch.zeros_like(unit)
-        own, gap = torch.cat([unit, -unit, zero, zero]), torch.cat([zero, zero, unit, -unit])
-        found = self._highest(index, own, gap).reshape(4, size, -1).transpose(1, 2)
+        parts = [self._ends(index, unit[some]) for some in self._chunks(size, 4)]
+        found = torch.cat(parts, 1).transpose(1, 2)
         high, low, gap_high, gap_low = (
             sign * part.reshape(-1, *shape)
             for sign, part in zip((1, -1, 1, -1), found, strict=True)
@@ -141,52 +140,79 @@ class JointBounds:
         low, gap_low = torch.minimum(low, high), torch.minimum(gap_low, gap_high)
         return Range(low, high, low + gap_low, high + gap_high, gap_low, gap_high)
 
+    def _ends(self, index: int, unit: Tensor) -> Tensor:
+        """Bound entries of h and of D above, and their negatives, `[4, entries, points]`.
+
+        What is affine is carried back once for all four, and for all points.
+        """
+        count, zero = len(unit), torch.zeros_like(unit)
+        step, twin = self.steps.get(index, (None, None))
+        held = {index: (torch.cat([unit, -unit, zero, zero]), torch.cat([zero, zero, unit, -unit]))}
+        constant = torch.zeros(4 * count, 1, dtype=torch.float64)
+        if step is not None and twin is not None and is_affine(step):
+            # Of both networks alone: of D the second has its own part, and what h's weights differ.
+            first, own = self._transposed(step, unit)
+            second, other = self._transposed(twin, unit)
+            constant = torch.cat([own, -own, other - own, own - other])
+            held = {}
+            for source, here in first.items():
+                there, nothing = second[source], torch.zeros_like(here)
+                aside = there - here
+                gaps = torch.cat([nothing, nothing, there, -there])
+                held[source] = (torch.cat([here, -here, aside, -aside]), gaps)
+        return self._back(held, constant).reshape(4, count, -1)
+
+    def _chunks(self, count: int, times: int = 1) -> list[slice]:
+        """Cut functions, each held so many times, into as many as may be carried at a time."""
+        chunk = max(
+            1, MOST_NUMBERS // (times * len(self.balls.centers) * max(self.graph.widest, 1))
+        )
+        return [slice(start, start + chunk) for start in range(0, count, chunk)]
+
     def _highest(self, index: int, own: Tensor | None, gap: Tensor | None) -> Tensor:
         given = own if own is not None else gap
         assert given is not None
-        points = len(self.balls.centers)
-        widest = max(self.graph.widest, 1)
-        chunk = max(1, MOST_NUMBERS // (points * widest))
+        zero = torch.zeros_like(given)
+        one, two = (zero if part is None else part for part in (own, gap))
+        each = max(one.shape[1], two.shape[1])
+        pair = [part.expand(-1, each, *part.shape[2:]) for part in (one, two)]
         found = []
-        for start in range(0, len(given), chunk):
-            parts = [None if p is None else p[start : start + chunk] for p in (own, gap)]
-            found.append(self._back(index, *parts))
-        # A unit over an interval where its function has no bound gives none.
-        return torch.nan_to_num(torch.cat(found), nan=torch.inf)
+        for some in self._chunks(len(given)):
+            constant = torch.zeros(len(pair[0][some]), 1, dtype=torch.float64)
+            found.append(self._back({index: (pair[0][some], pair[1][some])}, constant))
+        return torch.cat(found)
 
-    def _back(self, index: int, own: Tensor | None, gap: Tensor | None) -> Tensor:
-        """Carry linear functions of one value back to the input."""
-        given = own if own is not None else gap
-        assert given is not None
-        count, points = len(given), len(self.balls.centers)
-        shape = (count, points, *self.shapes[index])
-        zero = torch.zeros(shape, dtype=torch.float64)
-        held = {
-            index: (
-                zero if own is None else own.expand(shape).clone(),
-                zero.clone() if gap is None else gap.expand(shape).clone(),
-            )
-        }
-        constant = torch.zeros(count, points, dtype=torch.float64)
+    def _back(self, held: dict[int, tuple[Tensor, Tensor]], constant: Tensor) -> Tensor:
+        """Carry linear functions of values back to the input; returns `[functions, points]`.
+
+        Weights are `[functions, points or 1, *value]`: one for all points until a unit, whose
+        lines are each point's own.
+        """
+        count, points = len(constant), len(self.balls.centers)
         for place in sorted(self.steps, reverse=True):
-            if place not in held or place > index:
+            if place not in held:
                 continue
             step, twin = self.steps[place]
-            weights = held.pop(place)
-            made, more = self._through(step, twin, *weights)
-            constant += more
+            made, more = self._through(step, twin, *held.pop(place))
+            constant = constant + more
             for source, (first, second) in made.items():
                 if source in held:
                     first, second = held[source][0] + first, held[source][1] + second
                 held[source] = (first, second)
-        own_back, _ = held.get(0, (torch.zeros(count, points, *self.shapes[0]).double(), None))
-        return self.balls.highest(own_back) + constant
+        nothing = torch.zeros(count, 1, *self.shapes[0], dtype=torch.float64)
+        own, _ = held.get(0, (nothing, None))
+        total = (self.balls.highest(own) + constant).expand(count, points)
+        # A unit over an interval where its function has no bound gives none.
+        return torch.nan_to_num(total, nan=torch.inf)
 
     def _through(
         self, step: Step, twin: Step, own: Tensor, gap: Tensor
     ) -> tuple[dict[int, tuple[Tensor, Tensor]], Tensor]:
         if is_elementwise(step):
             return self._units(step, own, gap)
+        if not is_affine(step):
+            points = len(self.balls.centers)
+            own, gap = (t.expand(len(t), points, *t.shape[2:]) for t in (own, gap))
         if isinstance(step.operation.curved, Product):
             ranges = [self.ranges[source] for source in step.inputs]
             return product_back(step, ranges, own, gap)
@@ -198,19 +224,20 @@ class JointBounds:
     def _affine(
         self, step: Step, twin: Step, own: Tensor, gap: Tensor
     ) -> tuple[dict[int, tuple[Tensor, Tensor]], Tensor]:
-        count, points = own.shape[:2]
+        first, constant = self._transposed(step, own - gap)
+        second, more = self._transposed(twin, gap)
+        made = {source: (first[source] + second[source], second[source]) for source in first}
+        return made, constant + more
+
+    def _transposed(self, step: Step, weights: Tensor) -> tuple[dict[int, Tensor], Tensor]:
+        """Carry `[functions, points, *output]` back through one network's affine step."""
         shapes = [self.shapes[source] for source in step.inputs]
-        rest = own - gap
-        first, at_zero = transposed(step.operation.apply, shapes, rest.flatten(0, 1))
-        second, other_zero = transposed(twin.operation.apply, shapes, gap.flatten(0, 1))
-        axes = tuple(range(2, own.ndim))
-        constant = (rest * at_zero[:1]).sum(axes) + (gap * other_zero[:1]).sum(axes)
-        made: dict[int, tuple[Tensor, Tensor]] = {}
-        for source, one, two in zip(step.inputs, first, second, strict=True):
-            rest_in, gap_in = (part.reshape(count, points, *part.shape[1:]) for part in (one, two))
-            before = made.get(source, (0.0, 0.0))
-            made[source] = (before[0] + rest_in + gap_in, before[1] + gap_in)
-        return made, constant
+        found, at_zero = transposed(step.operation.apply, shapes, weights.flatten(0, 1))
+        made: dict[int, Tensor] = {}
+        for source, part in zip(step.inputs, found, strict=True):
+            part = part.reshape(*weights.shape[:2], *part.shape[1:])
+            made[source] = made[source] + part if source in made else part
+        return made, (weights * at_zero[:1]).sum(tuple(range(2, weights.ndim)))
 
     def _units(
         self, step: Step, own: Tensor, gap: Tensor

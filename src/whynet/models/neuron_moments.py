@@ -8,12 +8,12 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from whynet.core.seeds import seed_from
 from whynet.models.data.examples import Examples
-from whynet.models.neurons import GATE, Firing, by_example, following, spatial_axes
+from whynet.models.layer_inputs import Patches, layer_inputs
+from whynet.models.neurons import GATE, Activate, Firing, by_example, following
 from whynet.models.subject import Subject
 
 MOST_EXAMPLES: Final = 10_000
@@ -56,8 +56,22 @@ class Layer:
 
     @property
     def gated(self) -> bool:
-        """Whether its neurons are products of gates and values; what they read is not kept."""
+        """Whether its neurons are products of gates and values."""
         return self.activation.endswith(GATE)
+
+
+@dataclass(frozen=True)
+class GateLaw:
+    """What gates are made by.
+
+    Attributes:
+        size: root of the mean square of what enters them, over rows and units.
+        activate: their activation.
+
+    """
+
+    size: float
+    activate: Activate
 
 
 @dataclass(frozen=True)
@@ -79,7 +93,10 @@ class Record:
         sample_example: `[kept]`, which example a row of `sample` belongs to, 0, 1, 2…; examples
             are in random order.
         inputs: `[kept, features]`, what the layer read at seeded rows; patches of a convolution.
-            None for grouped convolutions and where no axis counts the examples.
+            None for grouped convolutions, where no axis counts the examples, and where gates and
+            values read different tensors.
+        gates: of products, how large what enters the gates is and what they do to it; None
+            where `inputs` is.
 
     """
 
@@ -96,6 +113,7 @@ class Record:
     sample: np.ndarray
     sample_example: np.ndarray
     inputs: np.ndarray | None
+    gates: GateLaw | None
 
 
 def find_layers(subject: Subject, split: Split = "train") -> tuple[Layer, ...]:
@@ -164,17 +182,23 @@ def record(
     return tuple(gathering.record() for gathering in gathered.values())
 
 
+def seen_by(inputs: np.ndarray, layer: Layer) -> np.ndarray:
+    """Return what the weights of a layer multiply, as `input_spectrum` takes it, float64."""
+    rows = inputs.astype(float)
+    if layer.normalized:
+        return np.asarray(rows - rows.mean(0))
+    if layer.has_bias:
+        return np.concatenate([rows, np.ones((len(rows), 1))], axis=1)
+    return rows
+
+
 def input_spectrum(inputs: np.ndarray, layer: Layer) -> np.ndarray:
     """Return the eigenvalues of the second moment of a layer's inputs.
 
     With a bias the inputs have a constant 1 beside them; with batch normalization, which takes
     every mean away, they are centered instead.
     """
-    rows = inputs.astype(float)
-    if layer.normalized:
-        rows = rows - rows.mean(0)
-    elif layer.has_bias:
-        rows = np.concatenate([rows, np.ones((len(rows), 1))], axis=1)
+    rows = seen_by(inputs, layer)
     gram = rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows
     values = np.linalg.eigvalsh(gram / len(rows))
     return np.asarray(values[values > 1e-12 * max(float(values.max()), 1e-300)])
@@ -247,6 +271,8 @@ class _Gathering:
         self.inputs: list[np.ndarray] = []
         self.inputs_rank: list[np.ndarray] = []
         self.has_inputs = not layer.grouped
+        self.gate_squares = 0.0
+        self.activate: Activate | None = None
 
     def add(self, firing: Firing, count: int, offset: int) -> None:
         """Add what a layer did on one batch."""
@@ -266,6 +292,9 @@ class _Gathering:
         self.activity += active.sum(0).cpu()
         self.activity_second += (active.T @ active).cpu()
         self.rows += len(before)
+        if firing.gates is not None:
+            self.gate_squares += float(firing.gates.before.double().square().sum())
+            self.activate = firing.gates.activate
         ranks = self.rank[offset : offset + count]
         self._sample(firing, count, ranks)
 
@@ -309,9 +338,12 @@ class _Gathering:
         rows = max(1, self.rows)
         peak, reach, most, bend = (line.numpy() for line in self.extremes)
         sample, owner = _ordered(self.sample, self.sample_rank, len(self.units))
-        inputs = None
+        inputs, gates = None, None
         if self.has_inputs and self.inputs:
             inputs, _ = _ordered(self.inputs, self.inputs_rank, 0)
+            if self.activate is not None:
+                size = float(np.sqrt(self.gate_squares / (rows * self.layer.width)))
+                gates = GateLaw(size, self.activate)
         return Record(
             self.layer,
             self.units,
@@ -326,6 +358,7 @@ class _Gathering:
             sample,
             owner,
             inputs,
+            gates,
         )
 
 
@@ -338,46 +371,3 @@ def _ordered(
     rows, owner = np.concatenate(pieces), np.concatenate(owners)
     order = np.argsort(owner, kind="stable")
     return rows[order], owner[order]
-
-
-def layer_inputs(firing: Firing, batch: int) -> Tensor | Patches | None:
-    """Return what a layer reads at every position, `[examples, positions, ...]`.
-
-    Patches of a convolution are a view that costs no memory before rows are picked. None where
-    no axis counts the examples.
-    """
-    inputs, module = firing.inputs, firing.module
-    assert inputs is not None
-    inputs = inputs.detach()
-    spatial = spatial_axes(module)
-    if spatial == 0:
-        return by_example(inputs, batch)
-    if inputs.ndim == spatial + 1:
-        inputs = inputs[None]
-    if inputs.shape[0] != batch:
-        return None
-    return Patches(inputs, module)
-
-
-class Patches:
-    """The patches of a convolution, indexed by example and position."""
-
-    def __init__(self, inputs: Tensor, module: nn.Module) -> None:
-        convolution: Any = module
-        spatial = inputs.ndim - 2
-        mode = convolution.padding_mode
-        padding = list(convolution._reversed_padding_repeated_twice)
-        if any(padding):
-            inputs = functional.pad(inputs, padding, "constant" if mode == "zeros" else mode)
-        for axis in range(spatial):
-            dilation, size = convolution.dilation[axis], convolution.kernel_size[axis]
-            inputs = inputs.unfold(2 + axis, (size - 1) * dilation + 1, convolution.stride[axis])
-            inputs = inputs[..., ::dilation]
-        self.view = inputs.movedim(1, 1 + spatial)  # [examples, *positions, channels, *kernel]
-        self.grid = self.view.shape[1 : 1 + spatial]
-        self.shape = (len(inputs), int(np.prod(self.grid)), *self.view.shape[1 + spatial :])
-
-    def __getitem__(self, index: tuple[Tensor, ...]) -> Tensor:
-        example, position = index
-        places = torch.unravel_index(position, self.grid)
-        return self.view[(example, *places)]

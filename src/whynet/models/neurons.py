@@ -41,12 +41,30 @@ GATE: Final = " gate"
 _CONVOLUTIONS: Final = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
 
 
+Activate = Callable[[Tensor], Tensor]
+"""A function of every element by itself."""
+
+
+@dataclass(frozen=True)
+class Gates:
+    """What multiplied the values of a gated block.
+
+    Attributes:
+        before: `[..., width]`, what entered the activation of the gates; a copy.
+        activate: that activation, as it was called.
+
+    """
+
+    before: Tensor
+    activate: Activate
+
+
 @dataclass(frozen=True)
 class Firing:
     """One activation of one batch.
 
     Of products of gates and values `before` and `after` are the same, `activation` is that of the
-    gate with the word gate after it, and `inputs` is None.
+    gate with the word gate after it, and `inputs` is None where the two read different tensors.
 
     Attributes:
         path: dotted name of the layer, as in `named_modules` (foreign text).
@@ -56,6 +74,7 @@ class Firing:
         inputs: what the layer read; None where it was not passed by position.
         before: `[..., width]` or `[rows, width]`, what entered the activation; a copy.
         after: the same for what left it.
+        gates: of products, what multiplied; None where gates and values read different tensors.
 
     """
 
@@ -66,6 +85,7 @@ class Firing:
     inputs: Tensor | None
     before: Tensor
     after: Tensor
+    gates: Gates | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +102,15 @@ class _Trace:
     part: bool = False
 
 
+@dataclass(frozen=True)
+class _Gate:
+    """A tensor that left an activation: of which layer, by which function, from what."""
+
+    trace: _Trace
+    activation: str
+    gates: Gates
+
+
 class Following(TorchFunctionMode):
     """Watches functions of torch while a network runs; made by `following`."""
 
@@ -93,13 +122,14 @@ class Following(TorchFunctionMode):
         self._silenced = silenced or {}
         self._traces: MutableMapping[Tensor, _Trace] = WeakTensorKeyDictionary()
         self._activated: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
-        self._gates: MutableMapping[Tensor, tuple[_Trace, str]] = WeakTensorKeyDictionary()
+        self._gates: MutableMapping[Tensor, _Gate] = WeakTensorKeyDictionary()
 
-    def whole(self, name: str, _: nn.Module, source: Tensor, output: Tensor) -> None:
+    def whole(self, name: str, module: nn.Module, source: Tensor, output: Tensor) -> None:
         """Note that an activation that is written in pieces returned `output`."""
         trace = self._traces.get(source)
         if trace is not None:
-            self._fired(trace, name, source, _units_last(source, trace).clone(), output)
+            gates = Gates(_units_last(source, trace).clone(), module)
+            self._fired(trace, name, source, gates, output)
 
     def is_activation(self, output: object) -> str | None:
         """Return the layer whose activation this tensor is, up to its shape, or None."""
@@ -157,8 +187,8 @@ class Following(TorchFunctionMode):
             if 1 < width < trace.width and torch.equal(labels - start, labels_along(axis, labels)):
                 self._traces[piece] = replace(trace, width=width, axis=axis, labels=None, part=True)
 
-    def _gating(self, func: Any, args: tuple[Any, ...]) -> tuple[_Trace, str] | None:
-        """Return the values and the activation of the gates, where these are multiplied."""
+    def _gating(self, func: Any, args: tuple[Any, ...]) -> tuple[_Trace, _Gate] | None:
+        """Return the values and the gates, where these are multiplied."""
         how = COMBINING.get(func)
         if how is None or how.name != "multiply" or len(args) != 2:
             return None
@@ -168,41 +198,49 @@ class Following(TorchFunctionMode):
             gate, trace = self._gates.get(gates), self._traces.get(values)
             if gate is None or trace is None or trace.labels is not None:
                 continue
-            if (gate[0].axis, gate[0].width) == (trace.axis, trace.width):
-                return trace, gate[1]
+            if (gate.trace.axis, gate.trace.width) == (trace.axis, trace.width):
+                return trace, gate
         return None
 
-    def _fire_product(self, trace: _Trace, activation: str, result: Tensor) -> None:
+    def _fire_product(self, trace: _Trace, gate: _Gate, result: Tensor) -> None:
         silent = self._silenced.get(trace.path)
         if silent is not None:
             _silence(result, trace, silent)
         product = _units_last(result, trace).clone()
         self._activated[result] = trace.path
-        name = f"{activation}{GATE}"
-        self._see(Firing(trace.path, trace.module, name, trace.normalized, None, product, product))
+        name = f"{gate.activation}{GATE}"
+        plain = (type(trace.module), trace.normalized) == (type(gate.trace.module), False)
+        same = trace.inputs is not None and trace.inputs is gate.trace.inputs
+        inputs, gates = (trace.inputs, gate.gates) if plain and same else (None, None)
+        self._see(
+            Firing(
+                trace.path, trace.module, name, trace.normalized, inputs, product, product, gates
+            )
+        )
 
     def _fire(
         self, trace: _Trace, func: Any, source: Tensor, args: tuple[Any, ...], kwargs: Any
     ) -> Any:
         before = _units_last(source, trace).clone()
         result = func(*args, **kwargs)
-        self._fired(trace, _name(func, args, kwargs), source, before, result)
+        gates = Gates(before, _again(func, args, kwargs))
+        self._fired(trace, _name(func, args, kwargs), source, gates, result)
         return result
 
     def _fired(
-        self, trace: _Trace, name: str, source: Tensor, before: Tensor, result: object
+        self, trace: _Trace, name: str, source: Tensor, gates: Gates, result: object
     ) -> None:
         """Note an activation of a layer; where it makes gates of other channels, only that."""
         if not isinstance(result, Tensor) or result.shape != source.shape:
             return
         self._traces.pop(source, None)
-        self._gates[result] = (trace, name)
+        self._gates[result] = _Gate(trace, name, gates)
         if trace.part:  # gates, whose values are others of the layer's channels
             return
         silent = self._silenced.get(trace.path)
         if silent is not None:
             _silence(result, trace, silent)
-        after = _units_last(result, trace).clone()
+        before, after = gates.before, _units_last(result, trace).clone()
         self._activated[result] = trace.path
         self._see(
             Firing(trace.path, trace.module, name, trace.normalized, trace.inputs, before, after)
@@ -266,6 +304,13 @@ def spatial_axes(module: nn.Module) -> int:
 def _channel_axis(module: nn.Module, output: Tensor) -> int:
     spatial = spatial_axes(module)
     return output.ndim - 1 - spatial
+
+
+def _again(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Activate:
+    """Return an activation with the settings of a call, and without the call's tensor."""
+    rest = args[1:]
+    others = {k: v for k, v in kwargs.items() if k not in ("input", "inplace")}
+    return lambda tensor: func(tensor, *rest, **others)
 
 
 def _name(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:

@@ -90,8 +90,15 @@ def curved_operations(graph: StepGraph) -> tuple[str, ...]:
 
 
 def carried_back(graph: StepGraph) -> set[int]:
-    """Return the values whose bounds take a pass back for each of their entries."""
+    """Return the values whose bounds take a pass back for each of their entries and points.
+
+    Values that are affine in the input are not among them: one pass serves all points.
+    """
     steps = {step.output: step for step in whole_steps(graph)}
+    affine = {0}
+    for output, made in steps.items():
+        if is_affine(made) and affine.issuperset(made.inputs):
+            affine.add(output)
     found: set[int] = set()
     wanted = [i for step in steps.values() if not is_affine(step) for i in step.inputs]
     while wanted:
@@ -102,7 +109,7 @@ def carried_back(graph: StepGraph) -> set[int]:
             wanted += [] if is_elementwise(step) else step.inputs
         else:
             found.add(index)
-    return found
+    return found - affine
 
 
 def whole_steps(graph: StepGraph) -> list[Step]:

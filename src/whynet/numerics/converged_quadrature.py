@@ -25,6 +25,7 @@ from whynet.numerics.lanczos_quadrature import (
 )
 from whynet.numerics.moment_brackets import cumulative_bounds
 from whynet.numerics.probes import rademacher
+from whynet.numerics.tall_bases import tall_qr
 
 Floats = NDArray[np.float64]
 
@@ -124,7 +125,7 @@ def converged_quadrature(
         known[:] = False
     vectors = (run.basis @ turned[:, known].to(run.basis)).contiguous()
     # Ritz vectors are orthonormal up to round-off of the basis; a small QR makes them so.
-    vectors = torch.linalg.qr(vectors)[0] if vectors.shape[1] else vectors
+    vectors = tall_qr(vectors)[0] if vectors.shape[1] else vectors
     weights = turned[0].square().masked_fill(known, 0.0)
     pad = min(steps, size) - len(values)
     nodes = np.pad(values.numpy(), (0, pad), mode="edge")[None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from scipy import stats
@@ -90,28 +90,19 @@ def jackknifed_rank(rows: np.ndarray, groups: np.ndarray) -> tuple[float, float,
     return float(value), float(low), float(high)
 
 
-def random_layers(
-    spectrum: np.ndarray,
-    width: int,
-    tolerances: Sequence[float],
-    draws: int,
-    generator: np.random.Generator,
-) -> np.ndarray:
-    """Count directions of layers that `random_cosines` draws.
+def counted(layers: Iterable[np.ndarray], tolerances: Sequence[float]) -> np.ndarray:
+    """Count the directions of layers.
 
     Args:
-        spectrum: eigenvalues above zero.
-        width: directions of a layer.
+        layers: `[width, width]` each, cosines.
         tolerances: cosines above which directions count as one.
-        draws: number of layers.
-        generator: of the random numbers.
 
     Returns:
-        `[draws, tolerances + 1]`: distinct directions at each tolerance, effective rank.
+        `[layers, tolerances + 1]`: distinct directions at each tolerance, effective rank.
 
     """
     rows = []
-    for cosines in random_cosines(spectrum, width, draws, generator):
+    for cosines in layers:
         labels = clusters(cosines, tolerances)
         rows.append([*map(distinct, labels), effective_rank(cosines)])
     return np.asarray(rows)
@@ -133,6 +124,38 @@ def random_cosines(
     for _ in range(draws):
         vectors = root * generator.standard_normal((len(spectrum), width))
         yield normalized(vectors.T @ vectors)
+
+
+def random_products(
+    rows: np.ndarray,
+    width: int,
+    size: float,
+    activate: Callable[[np.ndarray], np.ndarray],
+    draws: int,
+    generator: np.random.Generator,
+) -> Iterator[np.ndarray]:
+    """Draw layers of gated units, `activate(gate) * value`, of independent isotropic directions.
+
+    Args:
+        rows: `[rows, features]`, inputs; a constant among them stands for biases.
+        width: units of a layer.
+        size: root of the mean square of a layer's gates before their activation. The length of
+            values is of no account for cosines.
+        activate: elementwise function of the gates.
+        draws: number of layers.
+        generator: of the random numbers.
+
+    Yields:
+        `[width, width]`, cosines of one layer's products in the inputs' second moment.
+
+    Cost: two products of `rows * features * width` and one of `rows * width^2` a layer.
+
+    """
+    for _ in range(draws):
+        gates, values = np.split(rows @ generator.standard_normal((rows.shape[1], 2 * width)), 2, 1)
+        gates *= size / max(float(np.sqrt(np.mean(gates**2))), 1e-300)
+        products = activate(gates) * values
+        yield normalized(products.T @ products)
 
 
 def groups_holding(labels: np.ndarray, amounts: np.ndarray, share: float) -> int:

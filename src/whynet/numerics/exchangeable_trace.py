@@ -27,8 +27,9 @@ from torch import Tensor
 from whynet.core.errors import InputError
 from whynet.core.estimate import Estimate, Kind
 from whynet.numerics.lanczos import Operator
-from whynet.numerics.long_products import long_norm, long_product
+from whynet.numerics.long_products import long_dots, long_norm, long_product
 from whynet.numerics.probes import gaussian
+from whynet.numerics.tall_bases import tall_qr
 
 Floats = NDArray[np.float64]
 
@@ -38,6 +39,12 @@ outlier, powers, exponentials, both signs, steps just before and past the number
 intervals hold the trace in 96 % to all of 150 draws; `tests/numerics` repeats the worst of them."""
 
 
+DEPENDENT = 100 * float(np.finfo(np.float64).eps)
+"""Singular values of the sketch over the largest up to which they are none: the round-off of its
+factors, which are float64. What single precision of the products adds to a sketch of low rank is a
+direction more, which does no harm; what belongs to the test vectors and is left out does."""
+
+
 @dataclass(frozen=True)
 class Exchangeable:
     """Estimates of a trace.
@@ -45,11 +52,13 @@ class Exchangeable:
     Attributes:
         samples: [m], one a test vector; a single exact one where the sketch spans everything.
         left_out: [m], the mean of the estimates that are left without each test vector.
+        roundoff: what the precision of the products may add to the trace.
 
     """
 
     samples: Floats
     left_out: Floats
+    roundoff: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +73,7 @@ class _Sketch:
         crossed: Q' A W.
         forms: [m] w' A w.
         lengths: [m] w' w.
-        precision: of the products.
+        precision: round-off of the products, relative.
 
     """
 
@@ -83,7 +92,7 @@ class _Sketch:
         The part of each that lies outside the sketch is scaled to the length it has on average
         (section 2.3 of the paper).
         """
-        basis, left = _basis(self.triangle[:, chosen], self.precision * self.size)
+        basis, left = _basis(self.triangle[:, chosen])
         core = basis.T @ self.core @ basis
         inside, crossed = basis.T @ self.inside[:, chosen], basis.T @ self.crossed[:, chosen]
         known = inside - left * (left * inside).sum(0)
@@ -94,7 +103,7 @@ class _Sketch:
         return np.asarray(captured + forms * outside / np.maximum(lengths, 1e-300))
 
 
-def _basis(columns: Floats, tolerance: float) -> tuple[Floats, Floats]:
+def _basis(columns: Floats) -> tuple[Floats, Floats]:
     """Return an orthonormal basis of the columns, and what each column alone adds to it.
 
     Column i of the second is the direction that only column i reaches: the normalized column of
@@ -103,7 +112,7 @@ def _basis(columns: Floats, tolerance: float) -> tuple[Floats, Floats]:
     """
     basis, triangle = np.linalg.qr(columns)
     turned, sizes, _ = np.linalg.svd(triangle)
-    enough = sizes > tolerance * max(sizes[0], 1e-300)
+    enough = sizes > DEPENDENT * max(sizes[0], 1e-300)
     if enough.all():
         left = np.linalg.inv(triangle).T
         return basis, left / np.linalg.norm(left, axis=0)
@@ -149,32 +158,37 @@ def exchangeable_samples(
     sketch = _sketch(matmat, size, gaussian(size, count, seed, dtype=dtype, device=device))
     every = np.arange(count)
     left_out = [sketch.estimates(np.delete(every, i)).mean() for i in every]
-    return Exchangeable(sketch.estimates(slice(None)), np.array(left_out))
+    samples = sketch.estimates(slice(None))
+    magnitude = float(np.abs(sketch.core.diagonal()).sum() + np.abs(samples).mean())
+    return Exchangeable(samples, np.array(left_out), 4 * sketch.precision * magnitude)
 
 
 def _sketch(matmat: Operator, size: int, draws: Tensor) -> _Sketch:
-    tests = draws * (size**0.5 / long_norm(draws, dim=0)).to(draws)
+    tests = draws.mul_((size**0.5 / long_norm(draws, dim=0)).to(draws))
     image = matmat(tests)
-    basis, triangle = torch.linalg.qr(image)
+    basis, triangle = tall_qr(image)
+    forms = long_dots(tests, image)
+    del image
     through = matmat(basis)
-    if not bool(torch.isfinite(through).all() & torch.isfinite(image).all()):
+    found = _Sketch(
+        size,
+        _plain(triangle),
+        _plain(long_product(basis.T, through)),
+        _plain(long_product(basis.T, tests)),
+        _plain(long_product(through.T, tests)),
+        _plain(forms),
+        _plain(long_dots(tests, tests)),
+        torch.finfo(tests.dtype).eps,
+    )
+    if not all(np.isfinite(part).all() for part in (found.core, found.crossed, found.forms)):
         raise FloatingPointError(
             "The operator returned NaN or infinity; its trace cannot be measured."
         )
+    return found
 
-    def plain(tensor: Tensor) -> Floats:
-        return np.asarray(tensor.double().cpu().numpy())
 
-    return _Sketch(
-        size,
-        plain(triangle),
-        plain(long_product(basis.T, through)),
-        plain(long_product(basis.T, tests)),
-        plain(long_product(through.T, tests)),
-        plain((tests.double() * image.double()).sum(0)),
-        plain(tests.double().square().sum(0)),
-        torch.finfo(tests.dtype).eps,
-    )
+def _plain(tensor: Tensor) -> Floats:
+    return np.asarray(tensor.double().cpu().numpy())
 
 
 def exchangeable_trace(found: Exchangeable, *, level: float = 0.95) -> Estimate:
@@ -191,7 +205,7 @@ def exchangeable_trace(found: Exchangeable, *, level: float = 0.95) -> Estimate:
     spread = found.left_out - found.left_out.mean()
     error = float((spread @ spread) * (count - 1) / count) ** 0.5
     half = float(stats.t.ppf(0.5 + level / 2, count - 1)) * error
-    half = max(half, 1e-12 * abs(value))
+    half = max(half, 1e-12 * abs(value)) + found.roundoff
     kind: Kind = "interval" if count >= ENOUGH else "indicative"
     how = "XTrace; jackknife over its test vectors"
     return Estimate(value, value - half, value + half, kind, level, "", how, "test vectors")

@@ -45,6 +45,17 @@ def long_product(left: Tensor, right: Tensor) -> Tensor:
     return total.squeeze(-1) if right.ndim == 1 else total
 
 
+def long_dots(left: Tensor, right: Tensor) -> Tensor:
+    """Return the inner products of columns `[P, p]` with each other, `[p]`, all in float64.
+
+    Memory: a piece of both in float64.
+    """
+    pairs = zip(left.split(PIECE), right.split(PIECE), strict=True)  # type: ignore[no-untyped-call]
+    total = sum((one.double() * two.double()).sum(0) for one, two in pairs)
+    assert isinstance(total, Tensor)
+    return total
+
+
 def long_norm(vector: Tensor, dim: int | None = None) -> Tensor:
     """Return the Euclidean norm, accumulated in float64, along one axis or of all numbers."""
     found: Tensor = torch.linalg.vector_norm(vector, dim=dim, dtype=torch.float64)

@@ -84,7 +84,7 @@ def add_pushed(signals: Array, changes: Array, total: Array, threads: int) -> No
     Args:
         signals: [n, T, C, U].
         changes: [n, T, k, U].
-        total: [n, C, k], added to.
+        total: [n, C, k], float64, added to: positions may be many.
         threads: most that share the rows.
 
     """

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from scipy import linalg
 
-from whynet.numerics.unit_subsets import Layer, dependent
+from whynet.numerics.unit_subsets import Layer, pivoted
 
 _RIDGE: Final = 1e-10
 """Of the mean square of a feature: below it a direction of the features is round-off."""
@@ -26,8 +26,8 @@ _DEPENDENT: Final = 1e-12
 _WAITING: Final = 64
 """Rows of downdates that are gathered before the inverse is made afresh."""
 
-_MANY: Final = 2_000
-"""Units above which those that others span to round-off go first, unordered among themselves."""
+MANY: Final = 1_024
+"""Units above which the order is that of pivots until so many are left."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +75,9 @@ class Elimination:
 def eliminate(readings: Sequence[Reading], count: int) -> Elimination:
     """Order the units of a layer by backward elimination.
 
-    Of more than 2000 units that one layer reads by one feature each, those of which a pivoted
-    Cholesky factorization leaves nothing go first: they are combinations of the others.
+    Of more than 1024 units that one layer reads by one feature each, those go first that a
+    pivoted Cholesky factorization of their moment takes last, scaled by the length of their
+    outgoing weights: the others explain them best. What that costs is exact, the order is not.
 
     Args:
         readings: of every layer that reads them; costs add up.
@@ -87,29 +88,51 @@ def eliminate(readings: Sequence[Reading], count: int) -> Elimination:
         for every 64 features removed; memory: four matrices `[features, features]` a reading.
 
     """
-    first = np.zeros(0, dtype=int)
-    if count > _MANY and len(readings) == 1 and len(readings[0].units) == count:
-        first = _dependent(readings[0])
-    left = np.setdiff1d(np.arange(count), first)
+    order: list[int] = []
+    cost = [0.0]
+    if count > MANY and len(readings) == 1 and len(readings[0].units) == count:
+        first, each = _by_pivots(readings[0])
+        order, cost = first.tolist(), [0.0, *each.cumsum().tolist()]
+    left = np.setdiff1d(np.arange(count), order)
     states = [_State(reading, count, left) for reading in readings]
-    order, cost = list(first), [0.0] * (len(first) + 1)
     while len(left):
-        each = sum(state.costs() for state in states)
-        place = int(np.argmin(each))
+        costs = sum(state.costs() for state in states)
+        place = int(np.argmin(costs))
         order.append(int(left[place]))
-        cost.append(cost[-1] + max(0.0, float(np.asarray(each)[place])))
+        cost.append(cost[-1] + max(0.0, float(np.asarray(costs)[place])))
         left = np.delete(left, place)
         for state in states:
             state.remove(place)
     return Elimination(np.asarray(order), np.asarray(cost))
 
 
-def _dependent(reading: Reading) -> np.ndarray:
-    """Return the units that others span to round-off, the least of them first."""
-    order = np.argsort(reading.units, kind="stable")
-    moment = reading.moment[np.ix_(order, order)]
-    layer = Layer(np.zeros(len(moment)), moment, reading.weight[:, order])
-    return dependent(layer.scaled, _DEPENDENT)
+def _by_pivots(reading: Reading) -> tuple[np.ndarray, np.ndarray]:
+    """Return all units but 1024, the first to go first, and what each costs.
+
+    With the moment `L L^T` in the order of pivots, units from the k-th on leave, given those
+    before them, `L_k L_k^T`, where L_k are the columns of L from the k-th on. Their removal costs
+    the squared length of what the outputs read of these columns.
+    """
+    places = np.argsort(reading.units, kind="stable")
+    moment, weight = reading.moment[np.ix_(places, places)], reading.weight[:, places]
+    scaled = Layer(np.zeros(len(moment)), moment, weight).scaled
+    order, factor, rank = pivoted(scaled, _DEPENDENT)
+    length = np.linalg.norm(weight, axis=0)
+    weight = weight / np.where(length > 0, length, 1.0)
+    each = np.zeros(len(order))
+    each[:rank] = ((_root(reading.metric).T @ weight[:, order] @ factor) ** 2).sum(0)
+    return order[: MANY - 1 : -1], each[: MANY - 1 : -1]
+
+
+def _root(metric: np.ndarray) -> np.ndarray:
+    """Return R with `R R^T` the metric."""
+    if len(metric) > MANY:
+        order, factor, _ = pivoted(metric, 1e-14)
+        root = np.empty_like(factor)
+        root[order] = factor
+        return root
+    values, vectors = np.linalg.eigh(metric)
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
 
 
 class _State:
@@ -127,9 +150,11 @@ class _State:
         scale = np.sqrt(np.maximum(np.diag(moment), 0.0))
         scale = np.where(scale > 1e-12 * max(scale.max(initial=0.0), 1e-300), scale, 1.0)
         self.moment = moment / np.outer(scale, scale)
-        values, vectors = np.linalg.eigh(reading.metric)
-        root = vectors * np.sqrt(np.maximum(values, 0.0))
-        self.wanted = (root.T @ reading.weight[:, order]) * scale @ self.moment
+        # All of what the outputs read of the features, also of those that are gone.
+        wanted = _root(reading.metric).T @ (reading.weight @ reading.moment[:, order]) / scale
+        if len(wanted) > len(order):  # lengths of columns are all that counts
+            wanted = np.linalg.qr(wanted, mode="r")
+        self.wanted = wanted
         self._start(np.arange(len(left)))
 
     def _start(self, units: np.ndarray) -> None:

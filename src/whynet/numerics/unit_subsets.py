@@ -54,7 +54,7 @@ def pivots(moment: np.ndarray) -> np.ndarray:
         `[units]` indices, the first k being the choice of k units. Cost: order `units^3 / 3`.
 
     """
-    return _factored(moment, 1e-13)[0]
+    return pivoted(moment, 1e-13)[0]
 
 
 def dependent(moment: np.ndarray, tolerance: float) -> np.ndarray:
@@ -65,30 +65,32 @@ def dependent(moment: np.ndarray, tolerance: float) -> np.ndarray:
         tolerance: of the largest mean square.
 
     Returns:
-        Their indices. Cost: order `units^2` for each that is not among them.
+        Their indices. Cost: order `units * rank^2`.
 
     """
-    order, rank = _factored(moment, tolerance)
+    order, _, rank = pivoted(moment, tolerance)
     return np.asarray(order[rank:])
 
 
-def _factored(moment: np.ndarray, tolerance: float) -> tuple[np.ndarray, int]:
-    """Return units in the order of their pivots, and how many pivots are above the tolerance."""
-    units = len(moment)
-    order, left = np.arange(units), np.diag(moment).astype(float).copy()
-    factor = np.zeros((units, units))
-    floor = tolerance * max(float(left.max(initial=0.0)), 1e-300)
-    for k in range(units):
-        best = k + int(np.argmax(left[order[k:]]))
-        order[[k, best]] = order[[best, k]]
-        pivot, rest = order[k], order[k + 1 :]
-        if left[pivot] <= floor:
-            return order, k
-        root = np.sqrt(left[pivot])
-        column = moment[rest, pivot] - factor[rest, :k] @ factor[pivot, :k]
-        factor[pivot, k], factor[rest, k] = root, column / root
-        left[rest] -= factor[rest, k] ** 2
-    return order, units
+def pivoted(moment: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray, int]:
+    """Factor a moment by Cholesky's method with pivots (LAPACK's `dpstrf`).
+
+    Args:
+        moment: `[units, units]`, positive semidefinite.
+        tolerance: of the largest mean square; below it a pivot is none.
+
+    Returns:
+        Units in the order of their pivots; the factor L, `[units, rank]`, so that the moment in
+        this order is `L L^T` and what it leaves of the units behind the rank; and the rank.
+        Cost: order `units * rank^2`.
+
+    """
+    size = float(np.diag(moment).max(initial=0.0))
+    floor = tolerance * max(size, 1e-300)
+    if size <= floor:  # of no pivot at all LAPACK says rank one
+        return np.arange(len(moment)), np.zeros((len(moment), 0)), 0
+    factor, order, rank, _ = linalg.lapack.dpstrf(moment, tol=floor, lower=1)
+    return order - 1, np.tril(factor)[:, :rank], int(rank)
 
 
 def refit(layer: Layer, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

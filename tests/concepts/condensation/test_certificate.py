@@ -14,6 +14,7 @@ from whynet import InputError, Subject, condense
 from whynet.concepts.condensation.certificate import Balls, certify
 from whynet.concepts.condensation.difference import attacked, difference_bounds
 from whynet.concepts.condensation.exact_difference import ExactMaximum, exact_maximum
+from whynet.concepts.condensation.split_balls import split_bounds
 
 
 def labelled(module: nn.Module, inputs: torch.Tensor) -> Subject:
@@ -91,6 +92,14 @@ def test_bounds_hold_against_the_exact_maximum_over_a_fine_grid(plain: tuple) ->
     assert (exact.values <= found.highest[:5] + 1e-12).all()
     assert (exact.values <= 1.02 * gap[:5]).all()  # a step of the grid is 1/40 of the radius
     assert np.median(found.highest / gap) < 1.6
+    # Split balls: still above every value, never above the whole ball, and closer.
+    lowered = split_bounds(found.of_balls, found.centers, radius, found.highest, 0.0, 3000)
+    assert (lowered >= gap - 1e-12).all()
+    assert (lowered <= found.highest).all()
+    assert np.median(found.highest / gap) > 1.1 > 1.05 > np.median(lowered / gap)
+    for goal, most in ((0.0, 3), (1.0, 3000)):
+        unsplit = split_bounds(found.of_balls, found.centers, radius, found.highest, goal, most)
+        assert (unsplit == found.highest).all()
     # Inside a certified radius no label of either network differs from that of the center.
     inside = grid.abs().amax(1)[None] <= torch.as_tensor(found.label_radii)[:, None]
     same = (labels == at_center[:, None]) & (others == at_center[:, None])

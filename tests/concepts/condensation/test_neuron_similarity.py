@@ -197,7 +197,7 @@ def test_random_layers_lie_inside_their_band() -> None:
     """A new random layer lies inside the band of 40 with probability at least 39/41."""
     rows = gaussian(60, 3, seed=8) * torch.tensor([1.0, 0.5, 3.0])
     inside = np.zeros(3)
-    seeds = 200
+    seeds = 100
     for seed in range(seeds):
         layer = gaussian(16, 4, seed=1000 + seed)
         found = measured(subject(network(layer[:, :3], layer[:, 3], nn.Tanh), rows), seed=seed)
@@ -210,7 +210,7 @@ def test_random_layers_lie_inside_their_band() -> None:
         )  # fmt: skip
         ours = np.array([*found.values("distinct")[0], rank])
         inside += (low <= ours) & (ours <= high)
-    assert (inside >= 0.915 * seeds).all(), inside / seeds
+    assert (inside >= 0.88 * seeds).all(), inside / seeds  # less three standard errors
 
 
 def _second(rows: Tensor) -> np.ndarray:
@@ -301,8 +301,59 @@ def test_products_of_gated_units_are_compared() -> None:
     # Two copies count once, and so does the opposite one; three others are alone.
     assert found.values("distinct").tolist() == [[5, 5]]
     assert found.values("opposite_pairs").tolist() == [[1, 1]]
-    assert np.isnan(found.values("null_distinct")).all()
+    # Of seven random units on four inputs hardly two have a cosine of 0.95.
+    assert found.values("null_distinct").min() > 6.5
     assert any("gated" in note for note in found.notes)
     (layer,) = layer_directions(held)
-    assert (layer.path, layer.compared, layer.condensed) == ("both", 7, None)
+    assert (layer.path, layer.compared) == ("both", 7)
     assert layer.directions <= 5
+    assert layer.random is not None
+    assert layer.random[0] > 5
+    assert layer.condensed
+
+
+class Bilinear(nn.Module):
+    """Gated units whose gates read what the values read, or something else."""
+
+    def __init__(
+        self, gates: Tensor, values: Tensor, activate: Any, *, apart: bool = False
+    ) -> None:
+        super().__init__()
+        self.gate, self.up = (nn.Linear(g.shape[1] - 1, len(g)) for g in (gates, values))
+        self.down = nn.Linear(len(gates), 2)
+        self.activate, self.apart = activate, apart
+        with torch.no_grad():
+            for layer, weight in ((self.gate, gates), (self.up, values)):
+                layer.weight.copy_(weight[:, :-1])
+                layer.bias.copy_(weight[:, -1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        gates = self.activate(self.gate(2 * x if self.apart else x))
+        return self.down(gates * self.up(x))
+
+
+def test_random_gated_layers_lie_inside_their_band() -> None:
+    activate = nn.functional.silu
+    rows = gaussian(60, 3, seed=8) * torch.tensor([1.0, 0.5, 3.0])
+    extended = torch.cat([rows, torch.ones(60, 1)], 1).double()
+    inside, seeds = np.zeros(3), 60
+    for seed in range(seeds):
+        gates, values = 0.7 * gaussian(16, 4, seed=2000 + seed), gaussian(16, 4, seed=3000 + seed)
+        found = measured(subject(Bilinear(gates, values, activate), rows), seed=seed)
+        products = activate(extended @ gates.double().T) * (extended @ values.double().T)
+        rank = directions.effective_rank(directions.normalized((products.T @ products).numpy()))
+        counts = [found.estimate("null_distinct", layer="up", tolerance=t) for t in (0.95, 0.99)]
+        nulls = [*counts, found.estimate("null_effective_rank", layer="up")]
+        low, high = (np.array([getattr(null, end) for null in nulls]) for end in ("low", "high"))
+        ours = [found.estimate("distinct", layer="up", tolerance=t).value for t in (0.95, 0.99)]
+        ours = np.array([*ours, rank])
+        inside += (low <= ours) & (ours <= high)
+    assert (inside >= 0.87 * seeds).all(), inside / seeds  # 39/41, less three standard errors
+
+
+def test_gates_that_read_something_else_have_no_random_layers() -> None:
+    weights = gaussian(16, 4), gaussian(16, 4, seed=1)
+    module = Bilinear(*weights, torch.tanh, apart=True)
+    found = measured(subject(module, gaussian(50, 3)))
+    assert np.isnan(found.estimate("null_effective_rank", layer="up").value)
+    assert not np.isnan(found.estimate("null_effective_rank", layer="gate").value)

@@ -28,7 +28,7 @@ from whynet.models.retraining import Trainer
 from whynet.models.subject import Subject
 from whynet.testing.learning_forms import ROWS, curve, trained_again
 
-DRAWS = 80
+DRAWS = 50
 
 
 def found(subject: Subject, **options: int) -> Measurement:

@@ -48,7 +48,7 @@ def test_the_effect_of_removal_covers_the_truth_of_ridge_regression() -> None:
     """Noise of the weights is the same on average, so that the change is that of two ridge fits."""
     points, targets = population()
     form = retrained_ridge()
-    hits, draws = 0, 30
+    hits, draws = 0, 16
     for draw in range(draws):
         found = measure("removal-effect", form.subject(torch.float64, draw), rounds=4)
         assert isinstance(found, Measurement)
@@ -65,7 +65,7 @@ def test_the_effect_of_removal_covers_the_truth_of_ridge_regression() -> None:
         estimate = found.estimate("loss_change", rows="suspects")
         assert estimate.kind == "interval"
         hits += estimate.low <= losses[0] - losses[1] <= estimate.high
-    assert hits >= 27
+    assert hits >= 13  # of 95 %, three standard deviations less
 
 
 def test_it_needs_a_training_function() -> None:

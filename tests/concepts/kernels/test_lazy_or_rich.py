@@ -56,7 +56,7 @@ def subject(rows: int = 300, **options: Any) -> Subject:
 
 def test_a_linear_network_is_its_own_linearization() -> None:
     form = kernel_forms.linear_network()
-    draws = 100
+    draws = 50
     found = coverage(instrument, "lazy-or-rich", form, torch.float64, range(draws))
     assert {"accuracy network", "accuracy regularized", "agreement", "lead_over_linearized"} < set(
         found

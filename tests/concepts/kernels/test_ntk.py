@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy.sparse.linalg import eigsh
 from tests.cases import CASES
+from tests.derivatives.watched_networks import Recurrent
 from tests.models.test_hugging_face import subject as sentences_of
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev
@@ -18,7 +19,8 @@ from torch.nn import functional
 from whynet import InputError, Subject, kernels
 from whynet.derivatives import ntk_operator as operators
 from whynet.derivatives.empirical_ntk import plan_ntk
-from whynet.derivatives.gradient_parts import Written
+from whynet.derivatives.exact_kernels import exact_kernels
+from whynet.derivatives.gradient_parts import Factored, Written
 from whynet.derivatives.ntk_plan import NtkPlan
 from whynet.models.families import mlp, transformer
 
@@ -119,6 +121,15 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
     "language": (Language, torch.randint(9, (5, 4), generator=torch.Generator().manual_seed(3))),
     "matrices": (Matrices, normal(5, 5)),
     "steps": (Steps, normal(5, 4, 3)),
+    "recurrent": (Recurrent, normal(5, 4, 3)),
+    "encoder": (
+        lambda: nn.Sequential(
+            nn.TransformerEncoderLayer(4, 2, 6, 0.0, batch_first=True),
+            nn.Flatten(),
+            nn.Linear(12, 2),
+        ),
+        normal(5, 3, 4),
+    ),
 }
 
 
@@ -136,9 +147,13 @@ def reference(subject: Subject, x: Tensor) -> Tensor:
     wide = subject.in_precision(torch.float64)
     given = x.double() if x.is_floating_point() else x
     fixed = {**wide.frozen}
-    parts = jacrev(lambda p: functional_call(wide.module, {**fixed, **p}, (given,)).flatten(1))(
-        wide.parameters
-    )
+
+    def outputs(parameters: dict[str, Tensor]) -> Tensor:
+        found: Tensor = functional_call(wide.module, {**fixed, **parameters}, (given,))
+        return found.flatten(1)
+
+    with exact_kernels():
+        parts = jacrev(outputs, chunk_size=1)(wide.parameters)
     flat = torch.cat([part.flatten(2) for part in parts.values()], dim=2)
     return torch.einsum("icp,jdp->ijcd", flat, flat)
 
@@ -268,6 +283,25 @@ def test_sums_over_many_parameters_keep_their_digits() -> None:
         found = held.products(held, form)  # type: ignore[arg-type]
         assert found.shape == shape
         assert gap(found.reshape(2, 2), wanted) < 2e-6
+    assert gap(held.own().flatten(), wanted.diagonal()) < 2e-6
+    directions = jacobian[:, 0]
+    assert gap(held.pushed(directions)[:, 0], wanted) < 2e-6
+
+
+@pytest.mark.parametrize("form", ["full", "per-output", "trace"])
+def test_sums_over_many_positions_keep_their_digits(form: str) -> None:
+    """Of 400 positions there are 160,000 pairs, and of 200 units each as many products."""
+    generator = torch.Generator().manual_seed(0)
+    entering = 1 + torch.rand(2, 400, 3, generator=generator)
+    returning = 1 + torch.rand(2, 2, 400, 200, generator=generator)
+    held, exact = (
+        Factored(entering.to(d), returning.to(d)) for d in (torch.float32, torch.float64)
+    )
+    written = Written(exact.written_out())
+    assert gap(held.products(held, form), written.products(written, form)) < 2e-6  # type: ignore[arg-type]
+    assert gap(held.own(), written.own()) < 2e-6
+    directions = 1 + torch.rand(2, 600, generator=generator)
+    assert gap(held.pushed(directions), written.pushed(directions.double())) < 2e-6
 
 
 class Random(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -12,7 +13,11 @@ import torch
 from scipy import linalg
 from torch import Tensor, nn
 
-from whynet.concepts.condensation.direction_fit import can_be_fitted, fit_directions
+from whynet.concepts.condensation.direction_fit import (
+    MOST_PARAMETERS,
+    can_be_fitted,
+    fit_directions,
+)
 from whynet.concepts.condensation.homogeneous_units import homogeneous_units, write_rows
 from whynet.concepts.condensation.refitting import (
     Batches,
@@ -31,7 +36,7 @@ from whynet.models.layer_calls import MOST_FEATURES, weight_rows
 from whynet.models.output_sensitivity import output_metrics
 from whynet.models.resizing import cut, held_state
 from whynet.numerics.directions import normalized
-from whynet.numerics.unit_elimination import Elimination, Reading, eliminate
+from whynet.numerics.unit_elimination import MANY, Elimination, Reading, eliminate
 
 MOST_UNITS: Final = 4_096
 """Channels of a group above which only exact moves are made."""
@@ -93,8 +98,7 @@ class Prepared:
             exact moves are made, for the reason in `left`.
         left: index of a group to why it is left alone, a clause.
         similar: index of a group to the cosines of its units' activations, `[width, width]`.
-        around: what layers return on the data and between them; None where no group's incoming
-            weights can be fitted.
+        turnable: index of the groups whose incoming weights can be fitted, where few units stay.
 
     """
 
@@ -104,7 +108,20 @@ class Prepared:
     eliminations: Mapping[int, Elimination]
     left: Mapping[int, str]
     similar: Mapping[int, Tensor]
-    around: Original | None
+    turnable: Set[int]
+
+    @cached_property
+    def around(self) -> Original:
+        """What layers return on the data and between them, gathered once it is asked for."""
+        names = [r.weight for i in self.eliminations for r in self.groups[i].readers]
+        return record(self.task.module, names, self.task.around, self.task.run)
+
+    def can_turn(self, kept: Mapping[int, np.ndarray]) -> bool:
+        """Whether so few units stay in a group that their incoming weights may be fitted."""
+        return any(
+            2 * len(kept[i]) <= MOST_PARAMETERS and len(kept[i]) < self.groups[i].width
+            for i in self.turnable & kept.keys()
+        )
 
 
 def prepare(task: Task) -> Prepared:
@@ -124,7 +141,8 @@ def prepare(task: Task) -> Prepared:
     names = [reader.weight for group in free for reader in group.readers]
     original = record(task.module, names, task.batches, task.run)
     moments = moments_of(task.module, original, names, task.batches, task.run)
-    metrics = output_metrics(task.module, names, task.batches, task.run)
+    wide = any(len(weight_rows(r, state[r.weight])) > MANY for g in free for r in g.readers)
+    metrics = output_metrics(task.module, names, task.batches, task.run, 1 if wide else 4)
     made: dict[int, Elimination] = {}
     similar: dict[int, Tensor] = {}
     for index, group in enumerate(groups):
@@ -134,21 +152,29 @@ def prepare(task: Task) -> Prepared:
             left[index] = "a layer that reads them is no plain linear map or convolution"
             continue
         readings, labels = [], []
-        for reader, columns in _readers(group):
+        for reader, columns in readers_of(group):
             _, _, second, _ = moments[reader.weight].centered(reader.bias is not None)
-            weight, _ = solve(moments[reader.weight], reader.bias is not None)
+            weight = _weight_of(reader, state, moments[reader.weight])
             metric = metrics.get(reader.weight)
             width = len(weight)
             square = np.eye(width) if metric is None else metric.cpu().numpy()
             labels.append(np.repeat(columns, len(second) // len(columns)))
-            readings.append(_alone(Reading(second, weight.numpy(), square, labels[-1])))
+            readings.append(_alone(Reading(second, weight, square, labels[-1])))
         made[index] = eliminate(readings, group.width)
         similar[index] = _cosines(moments[group.readers[0].weight], labels[0], group.width)
-    around = None
     real = isinstance(task.example, Tensor) and task.example.is_floating_point()
-    if real and any(can_be_fitted(groups[index]) for index in made):
-        around = record(task.module, names, task.around, task.run)
-    return Prepared(task, original, groups, made, left, similar, around)
+    turnable = {index for index in made if real and can_be_fitted(groups[index])}
+    return Prepared(task, original, groups, made, left, similar, turnable)
+
+
+def _weight_of(reader: Layer, state: Mapping[str, Tensor], moments: Moments) -> np.ndarray:
+    """Return the weights of a layer, least in length among those that say the same on the data.
+
+    Of more than 1024 features as they are, since their eigenvalues would cost too much.
+    """
+    if len(moments.second) > MANY:
+        return weight_rows(reader, state[reader.weight].detach()).numpy()
+    return solve(moments, reader.bias is not None)[0].numpy()
 
 
 def _cosines(moments: Moments, labels: np.ndarray, width: int) -> Tensor:
@@ -160,7 +186,7 @@ def _cosines(moments: Moments, labels: np.ndarray, width: int) -> Tensor:
     return torch.as_tensor(normalized(np.asarray(products)))
 
 
-def _readers(group: Group) -> Iterator[tuple[Layer, np.ndarray]]:
+def readers_of(group: Group) -> Iterator[tuple[Layer, np.ndarray]]:
     """Yield each layer that reads units once, and the unit of every input of it, -1 for none."""
     found: dict[str, tuple[Layer, np.ndarray]] = {}
     for reader in group.readers:
@@ -229,10 +255,10 @@ def assemble(
         cuts.append((group, stays))
     cut(module, *cuts)
     if fit and touched:
-        order = [layer for group in task.groups(module) for layer, _ in _readers(group)]
+        order = [layer for group in task.groups(module) for layer, _ in readers_of(group)]
         layers = {la.weight: la for la in _in_call_order(prepared, order) if la.weight in touched}
         refit(module, list(layers.values()), prepared.original, task.batches, task.run, outputs)
-    if turn and prepared.around is not None:
+    if turn and prepared.can_turn(kept):
         groups = task.groups(module)
         for group in (groups[index] for index in changed):
             if can_be_fitted(group):
@@ -318,7 +344,7 @@ def relative_error(
     worst = square = total = 0.0
     size = max(float(outputs.abs().max()) for outputs in prepared.original.outputs)
     points, held = prepared.task.batches, prepared.original
-    if around and prepared.around is not None:
+    if around:
         points, held = prepared.task.around, prepared.around
     with torch.no_grad():
         for before, inputs in zip(held.outputs, points(), strict=True):

@@ -19,6 +19,7 @@ from whynet.concepts.condensation.difference import attacked, difference_bounds
 from whynet.concepts.condensation.exact_difference import ExactMaximum, exact_maximum
 from whynet.concepts.condensation.layer_directions import layer_directions, sentence
 from whynet.concepts.condensation.reduction import condense
+from whynet.concepts.condensation.split_balls import split_bounds
 from whynet.concepts.condensation.workplace import example_of
 from whynet.core.errors import InputError
 from whynet.core.outcome import NotApplicable
@@ -236,13 +237,17 @@ def _balls(
     if isinstance(found, NotApplicable):
         return {"not_applicable": found.reason}
     reached = attacked(subject, smaller, found.centers, radius, balls.norm, seed)
-    cells = exact_maximum(subject, smaller, found.centers, radius, balls.norm, found.highest)
-    certified = found.highest
+    highest = found.highest
+    if balls.norm == "linf":
+        most = float(reached.max())
+        highest = split_bounds(found.of_balls, found.centers, radius, highest, most, found.most)
+    cells = exact_maximum(subject, smaller, found.centers, radius, balls.norm, highest)
+    certified = highest
     if isinstance(cells, ExactMaximum):
         # Round-off of vertices never brings an exact value below what was reached.
-        exact_or_bound = np.where(np.isnan(cells.values), found.highest, cells.values)
-        certified = np.maximum(exact_or_bound, np.minimum(reached, found.highest))
-    ratio = found.highest / np.maximum(reached, 1e-300)
+        exact_or_bound = np.where(np.isnan(cells.values), highest, cells.values)
+        certified = np.maximum(exact_or_bound, np.minimum(reached, highest))
+    ratio = highest / np.maximum(reached, 1e-300)
     typical = float(np.median(ratio[reached > 0])) if (reached > 0).any() else 1.0
     content: Content = {
         "split": split,
@@ -250,7 +255,7 @@ def _balls(
         "radius": radius,
         "points": len(reached),
         "scale": found.scale,
-        "proven": float(found.highest.max() / found.scale),
+        "proven": float(highest.max() / found.scale),
         "certified": float(certified.max() / found.scale),
         "attacked": float(reached.max() / found.scale),
         "median_ratio": typical,

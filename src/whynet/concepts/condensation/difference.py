@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whynet.concepts.condensation.split_balls import BoundsOf
 from whynet.core.errors import InputError
 from whynet.core.outcome import NotApplicable
 from whynet.models.channel_flow import channel_groups
@@ -24,6 +25,12 @@ from whynet.models.subject import Subject
 
 WORK: Final = 1e8
 """Numbers that the passes back of one bound may touch, all points together, about."""
+
+MOST_WORK: Final = 4e8
+"""The same of the radii of labels, which take several bounds: beyond it none are looked for."""
+
+MOST_SPLIT: Final = 4_096
+"""Parts of balls that are bounded at most."""
 
 _STEPS, _RESTARTS = 40, 3
 _HALVINGS: Final = 7
@@ -40,9 +47,11 @@ class Bounds:
         scale: the largest output of the network as it came, on the data.
         highest: `[points]`, no output differs by more inside the ball of a point.
         curved: names of the functions that curve, and `product` where two values are multiplied.
+        of_balls: centers and radii of other balls to their bounds `[balls]`.
+        most: other balls whose bounds are affordable.
         label_radii: `[some points]`, the largest radius found at which both networks provably
             give the label of the center everywhere; 0 where the center's labels differ. None
-            where there are no labels.
+            where there are no labels, or the network is too wide for several bounds.
 
     """
 
@@ -50,6 +59,8 @@ class Bounds:
     scale: float
     highest: np.ndarray
     curved: tuple[str, ...]
+    of_balls: BoundsOf
+    most: int
     label_radii: np.ndarray | None
 
 
@@ -89,20 +100,25 @@ def difference_bounds(
     assert isinstance(inputs, Tensor)
     with torch.no_grad():
         outputs = graph.evaluate(inputs)
-    joint = _joint(graphs, inputs, torch.full((points,), radius, dtype=torch.float64), norm)
     unit = torch.eye(outputs.shape[1], dtype=torch.float64)[:, None]
-    highest = joint.highest(None, torch.cat([unit, -unit])).amax(0)
+
+    def of_balls(centers: Tensor, radii: Tensor) -> Tensor:
+        joint = _joint(graphs, centers, radii, norm)
+        return joint.highest(None, torch.cat([unit, -unit])).amax(0)
+
+    highest = of_balls(inputs, torch.full((points,), radius, dtype=torch.float64))
     if not bool(highest.isfinite().all()):
         return NotApplicable(
             f"No finite bound is found over balls of radius {radius:.3g}: give a smaller one."
         )
     radii = None
-    if "classification" in subject.loss.task:
+    if "classification" in subject.loss.task and 2 * _HALVINGS * work <= MOST_WORK:
         some = max(2, min(points, int(WORK / (_HALVINGS * work))))
         radii = _label_radii(graphs, inputs[:some], radius, norm)
     whole = subject.outputs(subject.any_split)[0]
     scale, named = float(whole.abs().max()), curved_operations(graph)
-    return Bounds(inputs, scale, highest.clamp_min(0.0).numpy(), named, radii)
+    most = min(MOST_SPLIT, int(WORK / work))
+    return Bounds(inputs, scale, highest.clamp_min(0.0).numpy(), named, of_balls, most, radii)
 
 
 Graphs = tuple[StepGraph, StepGraph]
@@ -142,8 +158,8 @@ def _work(graph: StepGraph) -> float:
     with torch.no_grad():
         for index, value in graph.values(point):
             sizes[index] = value.numel() if isinstance(value, Tensor) else 0
-    entries = sum(sizes[index] for index in carried_back(graph))
-    return float(max(1, entries) * sum(sizes.values()))
+    entries = sum(sizes[index] for index in carried_back(graph)) + 2 * sizes[graph.output]
+    return float(entries * sum(sizes.values()))
 
 
 def _joint(graphs: Graphs, centers: Tensor, radius: Tensor, norm: Norm) -> JointBounds:

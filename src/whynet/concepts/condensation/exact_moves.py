@@ -40,7 +40,7 @@ def drop_ignored(place: Workplace, group: Group) -> int:
 
 def fold_constants(place: Workplace, group: Group) -> int:
     """Remove channels that are the same number everywhere, their share put into the next bias."""
-    values = values_of(place, group)
+    values = values_of(place, group, directions=False)
     foldable = torch.ones(group.width, dtype=torch.bool)
     for reader in group.readers:
         assert reader.source is not None
@@ -63,9 +63,8 @@ def merge_proportional(place: Workplace, group: Group) -> int:
     """Merge channels that are multiples of one another wherever they are read."""
     values = values_of(place, group)
     reads = reads_of(group)
-    signature = torch.cat([values[node].signature for node in reads], 1)
-    nothing = torch.stack([values[node].factor == 0 for node in reads], 1).to(signature)
-    rows = torch.cat([signature, nothing], 1).cpu().numpy()
+    nothing = torch.stack([values[node].factor == 0 for node in reads], 1).double()
+    rows = torch.cat([*(values[node].signature for node in reads), nothing], 1).cpu().numpy()
     leaders = _strongest(equal_rows(rows, place.round_off), values[reads[0]].factor)
     gone = spared(group, torch.as_tensor(leaders != np.arange(group.width)))
     if not bool(gone.any()):

@@ -61,7 +61,8 @@ def homogeneous_units(
         return None
     rows = torch.cat([affine[0], affine[1][:, None]], 1)
     slope = -float(node.function(rows.new_full((1, 1), -1.0)))
-    outgoing = torch.cat([outgoing_of(module, r, group.width).flatten(1) for r in group.readers], 1)
+    parts = [outgoing_of(module, r, group.width).flatten(1) for r in group.readers]
+    outgoing = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
     return HomogeneousUnits(node.child, slope, rows, outgoing)
 
 

@@ -16,13 +16,14 @@ from typing import Final
 import numpy as np
 import torch
 
+from whynet.concepts.condensation.random_layers import random_law
 from whynet.concepts.condensation.workplace import called, outgoing_of
 from whynet.core.seeds import seed_from
 from whynet.models.channel_flow import channel_groups, reads_of
 from whynet.models.channel_nodes import Multiplied
-from whynet.models.neuron_moments import Record, find_layers, input_spectrum, record
+from whynet.models.neuron_moments import Record, find_layers, record
 from whynet.models.subject import Subject
-from whynet.numerics.directions import clusters, groups_holding, normalized, random_cosines
+from whynet.numerics.directions import clusters, groups_holding, normalized
 
 TOLERANCE: Final = 0.95
 """Cosine above which all pairs of a group are."""
@@ -88,7 +89,7 @@ def layer_directions(subject: Subject, seed: int = 0) -> tuple[LayerDirections, 
     found = []
     for path, (rec, amounts, count) in now.items():
         there = amounts > 0
-        random = None if rec.inputs is None else _random(rec, amounts[there], seed)
+        random = _random(rec, amounts[there], seed)
         initial = before[path][2] if path in before else None
         compared = int(there.sum())
         found.append(LayerDirections(path, rec.layer.width, compared, count, random, initial))
@@ -146,14 +147,15 @@ def _outgoing_lengths(subject: Subject) -> dict[str, np.ndarray]:
     return found
 
 
-def _random(rec: Record, amounts: np.ndarray, seed: int) -> tuple[int, int]:
-    """Count the directions of random layers with the same contributions."""
-    assert rec.inputs is not None
+def _random(rec: Record, amounts: np.ndarray, seed: int) -> tuple[int, int] | None:
+    """Count the directions of random layers with the same contributions, where they are known."""
+    law = random_law(rec)
+    if law is None:
+        return None
     generator = np.random.default_rng(seed_from("layer-directions", rec.layer.path, seed))
-    spectrum = input_spectrum(rec.inputs, rec.layer)
     counts = [
         groups_holding(clusters(cosines, (TOLERANCE,))[0], amounts, SHARE)
-        for cosines in random_cosines(spectrum, len(amounts), DRAWS, generator)
+        for cosines in law.cosines(len(amounts), DRAWS, generator)
     ]
     return min(counts), max(counts)
 

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from whynet.concepts.condensation.approximate import (
-    Prepared,
-    Task,
-    assemble,
-    kept_at,
-    prepare,
-    relative_error,
-)
+from whynet.concepts.condensation.approximate import Prepared, Task, prepare
 from whynet.concepts.condensation.exact_reduction import reduce_exactly
-from whynet.concepts.condensation.homogeneous_units import homogeneous_units
+from whynet.concepts.condensation.search import Point, Search
 from whynet.concepts.condensation.workplace import ROUND_OFF, Move, Workplace, called, example_of
 from whynet.core.errors import InputError
 from whynet.models.channel_nodes import Group
@@ -32,37 +24,6 @@ from whynet.models.subject import Subject
 
 MOST_EXAMPLES: Final = 10_000
 """Training examples that units are chosen and layers refitted on; of more, a seeded subset."""
-
-MERGES: Final = (None, 0.0, 0.9)
-"""Ways of carrying on with the units that stay, see `assemble`; the best of them is taken."""
-
-CURVE: Final = tuple(10 ** (-j / 3) for j in range(9, 0, -1))
-"""Root mean square errors, relative, that the curve aims at."""
-
-_HALVINGS: Final = 6
-
-
-@dataclass(frozen=True)
-class Point:
-    """A network on the curve of size against error.
-
-    Attributes:
-        widths: channels of every layer that may lose some, in the order of `Condensed.layers`.
-        parameters: numbers of the network.
-        largest: largest difference of an output on the training data over the largest output.
-        root_mean_square: the same of root mean squares.
-        merge: how the units that stay carry on, see `assemble`.
-        turned: whether their incoming weights were fitted to the large network's function, on the
-            data and between them; errors are then the larger of both.
-
-    """
-
-    widths: tuple[int, ...]
-    parameters: int
-    largest: float
-    root_mean_square: float
-    merge: float | None
-    turned: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,6 +65,7 @@ class Condensed:
         reason: why nothing was removed, a sentence; empty where something was.
         kept: layer to the channels whose places those of `module` have in the network as it came,
             ascending; a merged channel stands in the place of one of those it came from.
+        limited: what was not tried, since it would take too long, a sentence, or empty.
 
     """
 
@@ -117,6 +79,7 @@ class Condensed:
     tolerance: float
     reason: str
     kept: dict[str, tuple[int, ...]]
+    limited: str
 
     @property
     def reduced(self) -> bool:
@@ -154,7 +117,8 @@ def condense(
         InputError: no training data, or a tolerance or a number of units out of range.
 
     Cost: one pass over the training data for each layer and point of the curve, in float64; for
-    a layer of n inputs order `n^3`. Memory: what the layers return on the data.
+    a layer of n inputs order `n^3`; beyond `search.EFFORT` operations fewer points are tried, which
+    `limited` says. Memory: what the layers return on the data, and some matrices `n^2`.
 
     """
     _check(tolerance, units)
@@ -169,24 +133,21 @@ def condense(
         if not exact_only and any(group.refusal is None for group in groups):
             say("ordering units")
             prepared = prepare(task)
-        search = _Search(task, prepared, subject, tolerance, say)
+        search = Search(task, prepared, subject, tolerance, say)
         chosen, module = search.run(units)
         final = {group.path: group.width for group in task.groups(module)}
+        names = [(group.path, _left(group, freed) or search.left(group.path)) for group in before]
         layers = tuple(
-            LayerChange(
-                group.path,
-                group.width,
-                exactly[group.path],
-                final[group.path],
-                _left(group, freed) or search.left(group.path),
-            )
-            for group in before
+            LayerChange(path, group.width, exactly[path], final[path], reason)
+            for group, (path, reason) in zip(before, names, strict=True)
         )
         reason = _reason(layers, search, tolerance) if not _any(layers) else ""
         small = _in_kind(module, subject) if not reason else copy.deepcopy(subject.module)
         kept = _kept_places(before, place, search, chosen) if not reason else {}
-    kind, curve = freed.traced and not reason, search.curve()
-    return Condensed(subject, small, kind, moves, layers, curve, chosen, tolerance, reason, kept)
+    kind, tried = freed.traced and not reason, (search.curve(), chosen)
+    return Condensed(
+        subject, small, kind, moves, layers, *tried, tolerance, reason, kept, search.limited()
+    )
 
 
 def _check(tolerance: float, units: int | None) -> None:
@@ -228,124 +189,8 @@ def _opened(subject: Subject) -> tuple[Workplace, Task, FreeWidths]:
     return place, Task(module, batches, run, example, fixed), freed
 
 
-class _Search:
-    """Looks for the smallest network within a tolerance, and keeps every one it tried."""
-
-    def __init__(
-        self,
-        task: Task,
-        prepared: Prepared | None,
-        subject: Subject,
-        tolerance: float,
-        say: Callable[[str], None],
-    ) -> None:
-        self.task, self.prepared, self.tolerance, self.say = task, prepared, tolerance, say
-        self.paths = [group.path for group in task.groups(task.module)]
-        self.first = self._point(task.module, 0.0, 0.0, None)
-        self.tried: list[tuple[Point, float]] = []
-        groups = [] if prepared is None else [prepared.groups[i] for i in prepared.eliminations]
-        self.turnable = prepared is not None and prepared.around is not None
-        self.mergeable = any(homogeneous_units(task.module, g, maxima=True) for g in groups)
-
-    def left(self, path: str) -> str | None:
-        """Say why a group was left alone by the approximate moves."""
-        if self.prepared is None:
-            return None
-        return self.prepared.left.get(self.paths.index(path))
-
-    def curve(self) -> tuple[Point, ...]:
-        """Return the best network of each size."""
-        best: list[Point] = [self.first]
-        for point in sorted((p for p, _ in self.tried), key=lambda p: (p.largest, p.parameters)):
-            if point.parameters < best[-1].parameters:
-                best.append(point)
-        return tuple(best)
-
-    def run(self, units: int | None) -> tuple[Point, nn.Module]:
-        """Try levels from fine to coarse, then halve the gap around the tolerance."""
-        if self.prepared is None:
-            return self.first, self.task.module
-        outputs = torch.cat([o.reshape(len(o), -1) for o in self.prepared.original.outputs])
-        self.scale = float(outputs.square().sum(1).mean())
-        levels = sorted({*CURVE, self.tolerance}) if self.tolerance > 0 else []
-        for level in levels:
-            self._try(level)
-        if units is not None:
-            return self._with_units(units)
-        inside = [lv for p, lv in self.tried if p.largest <= self.tolerance]
-        low = max(inside, default=min(levels, default=0.0) / 30)
-        high = min([lv for _, lv in self.tried if lv > low], default=low)
-        for _ in range(_HALVINGS if high > low > 0 else 0):
-            middle = (low * high) ** 0.5
-            fine = any(p.largest <= self.tolerance for p in self._try(middle))
-            low, high = (middle, high) if fine else (low, middle)
-        return self._best(self.tolerance)
-
-    def kept(self, point: Point) -> dict[str, np.ndarray]:
-        """Return the channels of the exactly reduced network that a point keeps, by layer."""
-        level = next((level for tried, level in self.tried if tried is point), None)
-        if level is None:
-            return {}
-        return {self.paths[index]: units for index, units in self._kept(level).items()}
-
-    def _best(self, tolerance: float) -> tuple[Point, nn.Module]:
-        fitting = [(p, level) for p, level in self.tried if p.largest <= tolerance]
-        point, level = min(
-            fitting,
-            # Units that were turned are bounded less tightly: they must be fewer.
-            key=lambda e: (e[0].parameters, e[0].turned, e[0].largest),
-            default=(None, 0),
-        )
-        if point is None or point.parameters >= self.first.parameters:
-            return self.first, self.task.module
-        return point, self._network(level, point)
-
-    def _with_units(self, units: int) -> tuple[Point, nn.Module]:
-        level = self.tolerance or min(CURVE)
-        free = [i for i, path in enumerate(self.paths) if self.left(path) is None]
-        if units < len(free):
-            raise InputError("units", str(units), f"at least {len(free)}, one in each layer")
-        while True:
-            found = [p for p in self._try(level) if sum(p.widths[i] for i in free) <= units]
-            if found:
-                point = min(found, key=lambda p: p.largest)
-                return point, self._network(level, point)
-            level *= 1.15
-
-    def _try(self, level: float) -> list[Point]:
-        assert self.prepared is not None
-        self.say(f"at an error of about {level:.1e}")
-        kept = self._kept(level)
-        points = []
-        for merge in MERGES if self.mergeable else (None,):
-            module = assemble(self.prepared, kept, merge=merge)
-            points.append(self._point(module, *relative_error(self.prepared, module), merge))
-            if self.turnable:
-                module = assemble(self.prepared, kept, merge=merge, turn=True)
-                errors = relative_error(self.prepared, module, around=True)
-                points.append(replace(self._point(module, *errors, merge), turned=True))
-        self.tried += [(point, level) for point in points]
-        return points
-
-    def _kept(self, level: float) -> dict[int, np.ndarray]:
-        assert self.prepared is not None
-        return kept_at(self.prepared, level**2 * self.scale)
-
-    def _network(self, level: float, point: Point) -> nn.Module:
-        assert self.prepared is not None
-        kept = self._kept(level)
-        return assemble(self.prepared, kept, merge=point.merge, turn=point.turned)
-
-    def _point(
-        self, module: nn.Module, largest: float, square: float, merge: float | None
-    ) -> Point:
-        widths = tuple(group.width for group in self.task.groups(module))
-        count = sum(parameter.numel() for parameter in module.parameters())
-        return Point(widths, count, largest, square, merge)
-
-
 def _kept_places(
-    groups: tuple[Group, ...], place: Workplace, search: _Search, chosen: Point
+    groups: tuple[Group, ...], place: Workplace, search: Search, chosen: Point
 ) -> dict[str, tuple[int, ...]]:
     """Return, for every layer that lost channels, those of the network as it came that are left."""
     found, later = {}, search.kept(chosen)
@@ -361,7 +206,7 @@ def _any(layers: tuple[LayerChange, ...]) -> bool:
     return any(layer.after < layer.before for layer in layers)
 
 
-def _reason(layers: tuple[LayerChange, ...], search: _Search, tolerance: float) -> str:
+def _reason(layers: tuple[LayerChange, ...], search: Search, tolerance: float) -> str:
     free = [layer for layer in layers if layer.reason is None]
     if not layers:
         return "No layer with weights of its own was found in it."

@@ -30,6 +30,9 @@ from whynet.models.resizing import held_state, set_tensor
 _CUT: Final = 1e-11
 """Of the largest eigenvalue, features scaled to unit length: below it a direction is not read."""
 
+_MANY: Final = 256
+"""Features above which a Cholesky factorization is tried before all eigenvalues are computed."""
+
 Batches = Callable[[], Iterator[Any]]
 """Makes an iterator over batches of inputs, the same ones each time."""
 
@@ -153,9 +156,19 @@ def solve(moments: Moments, biased: bool) -> tuple[Tensor, Tensor | None]:
     if there.any():
         unit = second[np.ix_(there, there)] / np.outer(scale[there], scale[there])
         wanted = cross[there] / scale[there][:, None]
-        weight[:, there] = (linalg.pinvh(unit, rtol=_CUT) @ wanted / scale[there][:, None]).T
+        weight[:, there] = (_least_squares(unit, wanted) / scale[there][:, None]).T
     bias = torch.as_tensor(target - weight @ mean) if biased else None
     return torch.as_tensor(weight), bias
+
+
+def _least_squares(unit: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Solve in the directions of eigenvalues above the cut; all are where the condition says so."""
+    if len(unit) > _MANY:
+        factor, failed = linalg.lapack.dpotrf(unit, lower=1)
+        size = float(np.abs(unit).sum(0).max())
+        if not failed and linalg.lapack.dpocon(factor, size, uplo="L")[0] > 10 * _CUT:
+            return np.asarray(linalg.cho_solve((factor, True), wanted, check_finite=False))
+    return np.asarray(linalg.pinvh(unit, rtol=_CUT) @ wanted)
 
 
 def refit(

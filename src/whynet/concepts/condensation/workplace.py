@@ -75,9 +75,9 @@ class Workplace:
         """Return the groups of channels as they are now."""
         return without_fixed(channel_groups(self.module, self.run), self.fixed)
 
-    def evaluation(self) -> Evaluation:
+    def evaluation(self, *, directions: bool = True) -> Evaluation:
         """Return an evaluation of nodes with the weights as they are now."""
-        return Evaluation(held_state(self.module), self.round_off)
+        return Evaluation(held_state(self.module), self.round_off, directions=directions)
 
 
 def outgoing_of(module: nn.Module, reader: Layer, width: int) -> Tensor:
@@ -101,9 +101,12 @@ def set_outgoing(module: nn.Module, reader: Layer, width: int, outgoing: Tensor)
     set_tensor(module, reader.weight, fresh.transpose(0, 1) if reader.turned else fresh)
 
 
-def values_of(place: Workplace, group: Group) -> dict[Node, Channels]:
-    """Return what the channels of a group are at every node at which they are read."""
-    evaluation = place.evaluation()
+def values_of(place: Workplace, group: Group, *, directions: bool = True) -> dict[Node, Channels]:
+    """Return what the channels of a group are at every node at which they are read.
+
+    Without `directions` signatures are left out, which are as large as the weights.
+    """
+    evaluation = place.evaluation(directions=directions)
     return {node: evaluation.channels(node) for node in reads_of(group)}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from whynet.concepts.condensation.random_layers import RandomLaw, random_law
 from whynet.core.instrument import Instrument
 from whynet.core.measurement import Measurement, Quantity
 from whynet.core.outcome import NotApplicable
@@ -17,18 +18,17 @@ from whynet.models.neuron_moments import (
     Layer,
     Record,
     find_layers,
-    input_spectrum,
     outputs_without,
     record,
 )
 from whynet.models.subject import Subject
 from whynet.numerics.directions import (
     clusters,
+    counted,
     distinct,
     jackknifed_rank,
     normalized,
     opposite_pairs,
-    random_layers,
 )
 
 INSTRUMENT = Instrument(
@@ -72,7 +72,7 @@ class Findings:
         distinct_activities: `[tolerances]`, clusters by correlation of what leaves.
         rank: effective rank and its bounds; None where it cannot be had.
         enough: whether the bounds rest on enough examples.
-        spectrum: eigenvalues of the second moment of the layer's inputs; None where unknown.
+        law: how random layers of its kind are drawn; None where what it reads is unknown.
 
     """
 
@@ -86,7 +86,7 @@ class Findings:
     distinct_activities: np.ndarray
     rank: tuple[float, float, float] | None
     enough: bool
-    spectrum: np.ndarray | None
+    law: RandomLaw | None
 
 
 @dataclass(frozen=True)
@@ -127,12 +127,12 @@ def advance(state: State) -> State:
         state = replace(state, found=found, output_change=_change_without_dead(state, found))
     null = dict(state.null or {})
     for one in state.found:
-        if one.spectrum is None or len(one.cosines) == 0:
+        if one.law is None or len(one.cosines) == 0:
             continue
         generator = np.random.default_rng(
             seed_from("neuron-similarity", one.layer.path, state.seed, state.rounds)
         )
-        drawn = random_layers(one.spectrum, len(one.cosines), TOLERANCES, DRAWS, generator)
+        drawn = counted(one.law.cosines(len(one.cosines), DRAWS, generator), TOLERANCES)
         before = null.get(one.layer.path)
         null[one.layer.path] = drawn if before is None else np.concatenate([before, drawn])
     return replace(state, null=null, rounds=state.rounds + 1)
@@ -171,7 +171,7 @@ def examine_layer(rec: Record) -> Findings:
         ),
         rank=rank,
         enough=examples >= 3 * GROUPS,
-        spectrum=None if rec.inputs is None else input_spectrum(rec.inputs, rec.layer),
+        law=random_law(rec),
     )
 
 
@@ -296,8 +296,8 @@ def _ranks(state: State) -> dict[str, Quantity]:
     enough = all(one.enough for one in state.found)
     dimension = [
         np.nan
-        if one.spectrum is None or len(one.spectrum) == 0
-        else float(one.spectrum.sum() ** 2 / (one.spectrum**2).sum())
+        if one.law is None or len(one.law.spectrum) == 0
+        else float(one.law.spectrum.sum() ** 2 / (one.law.spectrum**2).sum())
         for one in state.found
     ]
     return {
@@ -318,7 +318,7 @@ def _ranks(state: State) -> dict[str, Quantity]:
             unit="count",
             how="participation ratio of the inputs' second moment",
             over="sampled rows",
-            missing="the layer is gated or a grouped convolution, or its inputs were not seen",
+            missing="the layer is a grouped convolution, or its inputs were not seen",
         ),
     }
 
@@ -356,7 +356,7 @@ def _band(draws: np.ndarray, rounds: int, *dims: str) -> Quantity:
         kind="certified",
         how=f"{draws.shape[1]} layers of random directions on the same inputs",
         over="random layers",
-        missing="gated or a grouped convolution, inputs that were not seen, or no active unit",
+        missing="a grouped convolution, inputs that were not seen, or no active unit",
     )
 
 
@@ -369,5 +369,8 @@ def _notes(state: State) -> tuple[str, ...]:
     if any(one.layer.grouped for one in state.found):
         notes.append("Grouped convolutions have no null: their neurons read different inputs.")
     if any(one.layer.gated for one in state.found):
-        notes.append("Of gated layers products are compared; random ones are not drawn of them.")
+        notes.append(
+            "Of gated layers products are compared, with those of random gates and values whose "
+            "gates have the same mean square."
+        )
     return tuple(notes)
