@@ -46,11 +46,32 @@ def test_widths_and_starts_of_choice(own: Shell) -> None:
     assert "takes no argument 'width_factor'" in said
 
 
+def test_units_that_are_left_of_every_copy(own: Shell) -> None:
+    words = ("measure", "weight-change", "own.py:build", *OWN[1:], *AGAIN, "--scales", "1")
+    found = [
+        json.loads(own.good(*words, "--widths", "2", "--condense", tolerance, "--json"))
+        for tolerance in ("0.001", "0.5")
+    ]
+    for width, units in (("1.0", 8), ("2.0", 16)):
+        strict, loose = (one[f"units_kept.1.0.{width}"] for one in found)
+        assert 1 <= loose["value"] < strict["value"] <= units
+        assert strict["low"] <= strict["value"] <= strict["high"]
+    assert not any(name.startswith("units_kept") for name in own_default(own, words))
+
+
+def own_default(own: Shell, words: tuple[str, ...]) -> dict[str, object]:
+    """The control: nothing is made smaller where nobody asks."""
+    found: dict[str, object] = json.loads(own.good(*words, "--json"))
+    return found
+
+
 def test_factors_that_are_none_are_refused_before_anything_is_trained(own: Shell) -> None:
     for words, sentence in (
         (("--widths", "1,wide"), "--widths: found '1,wide'; wanted factors above 0, separated by"),
         (("--scales", "0,1"), "--scales: found '0,1'; wanted factors above 0, separated by"),
         (("--scales", "nan"), "--scales: found 'nan'; wanted factors above 0, separated by"),
+        (("--condense", "much"), "--condense: found 'much'; wanted a tolerance between 0 and 1"),
+        (("--condense", "1"), "--condense: found '1'; wanted a tolerance between 0 and 1"),
         (("--scales=",), "--scales: found ''; wanted factors above 0, separated by"),
     ):
         assert own("measure", "weight-change", "own.py:build", *OWN[1:], *AGAIN, *words) == 2

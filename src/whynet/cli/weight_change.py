@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
+from typing import Any
 
 from whynet.core.errors import InputError
 from whynet.core.plain_text import printable
 
 NAME = "weight-change"
-OPTIONS = ("widths", "scales")
+OPTIONS = ("widths", "scales", "condense")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,20 +24,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S,S",
         help="factors on all weights before training, 1 among them (default: 0.25,1,4)",
     )
+    group.add_argument(
+        "--condense",
+        metavar="X",
+        help="how many units `whynet condense` leaves of every copy at this tolerance (0.05, say)",
+    )
 
 
-def settings(arguments: argparse.Namespace) -> dict[str, tuple[float, ...]]:
+def settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return what was asked for, for the instrument's `start`.
 
     Raises:
-        InputError: no factors above 0, separated by commas.
+        InputError: no factors above 0, separated by commas, or no tolerance.
 
     """
-    return {
+    found: dict[str, Any] = {
         name: _factors(f"--{name}", getattr(arguments, name))
-        for name in OPTIONS
+        for name in ("widths", "scales")
         if getattr(arguments, name) is not None
     }
+    if arguments.condense is not None:
+        found["condense"] = _tolerance(arguments.condense)
+    return found
+
+
+def _tolerance(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < 1:
+        wanted = "a tolerance between 0 and 1, such as 0.05"
+        raise InputError("--condense", printable(repr(text), 80), wanted)
+    return value
 
 
 def _factors(option: str, text: str) -> tuple[float, ...]:

@@ -285,14 +285,19 @@ def _never(
 ) -> dict[str, Outcome]:
     """Say of what was not begun that no time would have reached it, where a need is not met."""
     known = measurers()
-    names = {n for question in chosen.values() for n in (question.uses or question.may_use)}
     found: dict[str, Outcome] = {}
-    for name in sorted(names - outcomes.keys()):
-        # Whether a network is piecewise linear takes a trace, which has its turn or none.
-        needs = (tag for tag in known[name].metadata.needs if tag != "piecewise-linear")
-        lacking = subject.lacks(tuple(needs))
-        if lacking is not None:
-            found[name] = lacking
+    for question in chosen.values():
+        wanted = question.uses or question.may_use
+        lacking: dict[str, Outcome] = {}
+        for name in wanted:
+            # Whether a network is piecewise linear takes a trace, which has its turn or none.
+            needs = (tag for tag in known[name].metadata.needs if tag != "piecewise-linear")
+            said = None if name in outcomes else subject.lacks(tuple(needs))
+            if said is not None:
+                lacking[name] = said
+        # A question that may do with any of several waits for each of them.
+        if question.uses or len(lacking) == len(wanted):
+            found |= lacking
     return found
 
 

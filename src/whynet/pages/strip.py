@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from markupsafe import Markup
@@ -228,6 +228,11 @@ def own_labels(axis: Axis, estimate: Estimate, name: str, baseline: float) -> li
         width = text_width(text, size, bold=True) + text_width(light, size)
         left = min(max(_x(axis, estimate.value) - width / 2, 0.0), WIDTH - width)
         labels.append(Label(text, left, baseline + place * _ROW, width, "me", light))
+    # Where an edge holds one of two lines, it holds both, so that they begin or end together.
+    if any(label.left == 0 for label in labels):
+        return [replace(label, left=0.0) for label in labels]
+    if any(label.left + label.width >= WIDTH - 0.01 for label in labels):
+        return [replace(label, left=WIDTH - label.width) for label in labels]
     return labels
 
 

@@ -22,6 +22,7 @@ from scipy.sparse.linalg import svds
 from torch import Tensor, nn
 
 from whynet.concepts.condensation.layer_directions import direction_counts
+from whynet.concepts.condensation.reduction import condense
 from whynet.concepts.condensation.workplace import called
 from whynet.models.batch_norm import batch_normalized, recalibrated_on
 from whynet.models.retrained_scores import Scores, scores_of
@@ -68,6 +69,7 @@ class Run:
         directions: layer of neurons to how many directions hold what its units contribute, after
             training and before.
         scores: of the test data, where there are any.
+        kept: units that `condense` leaves of all layers that may lose any; None where not asked.
 
     """
 
@@ -77,6 +79,7 @@ class Run:
     whole: Mapping[str, float] = field(default_factory=dict)
     directions: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     scores: Scores | None = None
+    kept: int | None = None
 
     @property
     def finite(self) -> bool:
@@ -143,7 +146,13 @@ def _in_order(subject: Subject, module: nn.Module, paths: list[str]) -> list[str
     return [*(path for path in paths if path not in seen), *seen]
 
 
-def climb(subject: Subject, trainer: Trainer, variation: Variation, layers: Sequence[Layer]) -> Run:
+def climb(
+    subject: Subject,
+    trainer: Trainer,
+    variation: Variation,
+    layers: Sequence[Layer],
+    tolerance: float | None = None,
+) -> Run:
     """Train one network, and compare it with its start.
 
     Args:
@@ -151,6 +160,8 @@ def climb(subject: Subject, trainer: Trainer, variation: Variation, layers: Sequ
         trainer: builds and trains the network.
         variation: seed, width and start.
         layers: as `layers_of` returns them.
+        tolerance: largest change of an output, of the largest, to which the trained network is made
+            smaller; None to leave that out.
 
     Cost: one training run, and four passes over the data.
 
@@ -175,7 +186,13 @@ def climb(subject: Subject, trainer: Trainer, variation: Variation, layers: Sequ
         whole,
         {path: (counts[0][path], counts[1][path]) for path in counts[0] if path in counts[1]},
         scores,
+        None if tolerance is None else units_kept(after, tolerance),
     )
+
+
+def units_kept(subject: Subject, tolerance: float) -> int:
+    """Count the units that are left of all layers that may lose any, at a tolerance."""
+    return sum(la.after for la in condense(subject, tolerance=tolerance).layers if not la.reason)
 
 
 def _before(subject: Subject, done: Retrained) -> Subject | None:

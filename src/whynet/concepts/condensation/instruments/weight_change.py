@@ -63,6 +63,7 @@ class State:
     layers: tuple[Layer, ...]
     trainer: Trainer
     notes: tuple[str, ...] = ()
+    tolerance: float | None = None
     seeds: tuple[Mapping[Key, Run], ...] = ()
 
     def runs(self, width: float, scale: float) -> list[Run]:
@@ -76,6 +77,7 @@ def start(
     *,
     widths: Sequence[float] | None = None,
     scales: Sequence[float] = SCALES,
+    condense: float | None = None,
 ) -> State | NotApplicable:
     """Find the layers, and check that the width can be scaled.
 
@@ -85,15 +87,19 @@ def start(
         widths: factors on the widths, 1 among them or added; ½, 1 and 2 by default, 1 alone where
             the network cannot be built of another width.
         scales: factors on the weights at the start, 1 among them or added.
+        condense: tolerance to which every trained copy is made smaller as well, without training;
+            None to leave that out. About a second a copy.
 
     Raises:
-        InputError: a factor is not above 0.
+        InputError: a factor is not above 0, or the tolerance not between 0 and 1.
 
     """
     known = subject.trainer
     assert known is not None
     chosen = _factors("widths", WIDTHS if widths is None else widths)
     starts = _factors("scales", scales)
+    if condense is not None and not 0 < condense < 1:
+        raise InputError("condense", f"{condense:g}", "a tolerance between 0 and 1, such as 0.05")
     notes: tuple[str, ...] = ()
     if "width" not in known.varies and widths is not None and chosen != (1.0,):
         return NotApplicable(
@@ -121,7 +127,7 @@ def start(
         )
     # A trainer of its own, so that scaled starts do not drive other runs out of its memory.
     own = Trainer(known.build, known.train, label=known.label)
-    return State(subject, seed, chosen, starts, layers, own, notes)
+    return State(subject, seed, chosen, starts, layers, own, notes, condense)
 
 
 def _factors(argument: str, given: Sequence[float]) -> tuple[float, ...]:
@@ -143,14 +149,16 @@ def advance(state: State) -> State:
                 trainer = state.subject.trainer if scale == 1 else state.trainer
                 assert trainer is not None
                 variation = Variation(seed, width=width, start=scale)
-                runs[(width, scale)] = climb(state.subject, trainer, variation, state.layers)
+                runs[(width, scale)] = climb(
+                    state.subject, trainer, variation, state.layers, state.tolerance
+                )
         done.append(runs)
     return replace(state, seeds=(*state.seeds, *done))
 
 
 def read(state: State) -> Measurement:
     """Return changes and their slopes, directions, losses, and what another start does."""
-    quantities = _changes(state) | _losses(state)
+    quantities = _changes(state) | _losses(state) | _kept(state)
     coords: dict[str, object] = {
         "layer": [layer.path for layer in state.layers],
         "norm": ("layer", ["spectral" if layer.square else "length" for layer in state.layers]),
@@ -295,6 +303,15 @@ def _losses(state: State) -> dict[str, Quantity]:
             how=f"of {len(state.seeds)} runs, those that did not stay finite",
         ),
     }  # fmt: skip
+
+
+def _kept(state: State) -> dict[str, Quantity]:
+    """Return how many units a smaller network needs at the tolerance, where that was asked for."""
+    if state.tolerance is None:
+        return {}
+    how = f"units that reproduce the outputs on the training data to {state.tolerance:g}"
+    values = _table(state, lambda run: math.nan if run.kept is None else float(run.kept))
+    return {"units_kept": _mean(values, ("scale", "width"), how, "count")}
 
 
 def _directions(state: State, neurons: list[str]) -> dict[str, Quantity]:

@@ -89,7 +89,7 @@ def _lead(measured: Measurement, initial: Measurement | None) -> str:
     )
     if _has_null(measured):
         null = _total(measured, "null_distinct_total")
-        text += f"; random layers of the same size have {_count(null.low)} to {_count(null.high)}"
+        text += f"; random layers of the same size have {_span(null)}"
     if initial is not None:
         before = _total(initial, "distinct_total")
         of = initial.estimate("compared_total")
@@ -121,7 +121,7 @@ def _condensed(measured: Measurement, initial: Measurement | None) -> tuple[Find
             headline="Its neurons repeat each other.",
             numbers=f"On the training data **{_count(distinct.value)} of its {_count(compared)}** "
             f"active hidden neurons are (nearly) distinct; random layers of the same size have "
-            f"{_count(null.low)} to {_count(null.high)}"
+            f"{_span(null)}"
             + (f", before training there were {_count(references[-1].low)}" if initial else "")
             + f".{opposite}",
             advice=_advice(measured, distinct),
@@ -193,10 +193,17 @@ def _dead(measured: Measurement) -> tuple[Finding, ...]:
     )
 
 
+def _span(null: Estimate) -> str:
+    """Write from where to where random layers reach; one number where all have it."""
+    ends = [_count(null.low), _count(null.high)]
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
+
+
 def _opposite(pairs: float) -> str:
     if not pairs:
         return ""
-    return f" {_count(pairs)} {'pair' if pairs == 1 else 'pairs'} of them point in opposite ways."
+    words = "pair of them points" if pairs == 1 else "pairs of them point"
+    return f" {_count(pairs)} {words} in opposite ways."
 
 
 def _rows(measured: Measurement, initial: Measurement | None) -> list[figures.LayerDots]:

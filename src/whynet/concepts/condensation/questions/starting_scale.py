@@ -361,7 +361,9 @@ def _tables(measured: Measurement) -> tuple[Table, ...]:
             )
             for s, count in zip(scales, lost, strict=True)
         ),
-        "At this width; from another start the same length of training may fit less.",
+        "At this width; from another start the same length of training may fit less. How many "
+        "units a smaller network needs from each start: `whynet measure weight-change TARGET "
+        "--condense 0.05`.",
     )
     return slopes, starts
 
