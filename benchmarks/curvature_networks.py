@@ -25,7 +25,9 @@ def networks() -> Iterator[tuple[str, nn.Module, Data]]:
     yield "mlp", nn.Sequential(*layers), (flat, labels)
     network = convolutional.build((1, 8, 8), (32, 64, 128), 10)
     for part in network:
-        if isinstance(part, nn.Conv2d):  # biases of zero put empty pixels exactly on kinks
+        if (
+            isinstance(part, nn.Conv2d) and part.bias is not None
+        ):  # biases of zero put empty pixels exactly on kinks
             nn.init.normal_(part.bias, std=0.1)
     yield "cnn", network, (images, labels)
     yield "transformer", transformer.build((1, 8, 8), 2, 10, width=64), (images, labels)

@@ -65,9 +65,8 @@ def density_and_trace() -> bool:
     def product(columns: torch.Tensor) -> torch.Tensor:
         return matrix @ columns
 
-    options = {"dtype": torch.float64}
     far = [
-        converged_quadrature(product, size, seed=100 * seed, **options).distance(values)
+        converged_quadrature(product, size, seed=100 * seed, dtype=torch.float64).distance(values)
         / values[-1]
         for seed in range(SEEDS)
     ]
@@ -78,7 +77,7 @@ def density_and_trace() -> bool:
     for products, promise in ((30, 7e-3), (98, np.inf)):
         found = [
             exchangeable_trace(
-                exchangeable_samples(product, size, products=products, seed=s, **options)
+                exchangeable_samples(product, size, products=products, seed=s, dtype=torch.float64)
             )
             for s in range(10 * SEEDS)
         ]

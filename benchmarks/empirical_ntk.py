@@ -127,7 +127,7 @@ def peer_of(python: str, module: nn.Module, inputs: Tensor, kind: str, way: str)
     folder = tempfile.mkdtemp()
     file = Path(folder, "network.npz")
     arrays = {f"p{i}": p.detach().numpy() for i, p in enumerate(module.parameters())}
-    np.savez(file, x=inputs.numpy(), **arrays)
+    np.savez(file, allow_pickle=False, x=inputs.numpy(), **arrays)
     words = [python, "-c", PEER, str(file), kind, way]
     process = subprocess.Popen(words, stdin=-1, stdout=-1, stderr=subprocess.DEVNULL, text=True)
     assert process.stdout is not None

@@ -22,7 +22,8 @@ import argparse
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -50,12 +51,12 @@ def half_mean_square(outputs: Tensor, targets: Tensor) -> Tensor:
     return 0.5 * (outputs - targets).square().mean()
 
 
-def forward(parameters: dict[str, Tensor], inputs: Tensor) -> Tensor:
+def forward(parameters: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
     hidden = torch.relu(inputs @ parameters["0.weight"].T + parameters["0.bias"])
     return hidden @ parameters["2.weight"].T + parameters["2.bias"]
 
 
-def norm(parameters: dict[str, Tensor]) -> Tensor:
+def norm(parameters: Mapping[str, Tensor]) -> Tensor:
     return parameters["0.weight"].flatten(1).norm(dim=1)
 
 
@@ -69,7 +70,9 @@ def loop(steps: int) -> None:
         optimizer.step()
 
 
-def engine(name: str, parameters: dict[str, Tensor], steps: int, recording: bool) -> Tensor:
+def engine(
+    name: Literal["eager", "compiled"], parameters: dict[str, Tensor], steps: int, recording: bool
+) -> Tensor:
     """Train all networks."""
     inputs, targets = data()
     return train_ensemble(
@@ -94,7 +97,10 @@ def seconds(call: Callable[[], object], clock: Callable[[], float]) -> float:
 
 
 def slope(
-    name: str, parameters: dict[str, Tensor], steps: int, clock: Callable[[], float]
+    name: Literal["eager", "compiled"],
+    parameters: dict[str, Tensor],
+    steps: int,
+    clock: Callable[[], float],
 ) -> float:
     """Return seconds of 10,000 steps from a long run less a short one."""
     short = seconds(lambda: engine(name, parameters, steps // 5, False), clock)

@@ -160,7 +160,7 @@ def beside_the_peer(width: int, peer: str | None, repeats: int) -> bool:
     own, least, other = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "network.npz")
-        np.savez(file, **arrays)
+        np.savez(file, allow_pickle=False, **arrays)
         for _ in range(repeats):
             own.append(cpu_seconds(lambda: cut(graph)))
             least.append(cpu_seconds(floor))

@@ -76,8 +76,9 @@ def main() -> int:
         for _ in range(REPEATS):  # interleaved
             plain.append(seconds(name, STEPS[name], None)[0])
             for kind, wanted in kinds.items():
-                more = {} if wanted is None else {"quantities": wanted}
-                found[kind].append(seconds(name, STEPS[name], partial(whynet.Recorder, **more)))
+                make = whynet.Recorder
+                recorder = make if wanted is None else partial(make, quantities=wanted)
+                found[kind].append(seconds(name, STEPS[name], recorder))
         for kind, runs in found.items():
             ratios = [run[0] / without for run, without in zip(runs, plain, strict=True)]
             middle = statistics.median(ratios)

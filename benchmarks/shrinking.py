@@ -135,7 +135,7 @@ def pruned(subject: Subject, share: float, kind: str) -> nn.Module:
         )
         stays = torch.zeros(group.width, dtype=torch.bool)
         stays[size.argsort(descending=True)[: max(1, round(share * group.width))]] = True
-        cut(module, group, stays)
+        cut(module, (group, stays))
     return module
 
 
@@ -191,14 +191,14 @@ def peers(case: Case, python: str) -> dict[str, list[list[Any]]]:
     if done.returncode:
         print(done.stderr[-2000:], file=sys.stderr)
         return {}
-    return json.loads(done.stdout)  # type: ignore[no-any-return]
+    return json.loads(done.stdout)
 
 
 def run(case: Case, python: str | None) -> bool:
     """Print one table; returns whether condense errs least at every size."""
     whole = count_of(case.subject.module)
     print(f"\n{case.name}: {whole:,} parameters")
-    rows: list[tuple[float, str, float, str]] = []
+    rows: list[tuple[float, str, float, float, str]] = []
     test = case.subject.examples("test")
     inputs = test.take(range(test.count), dtype=case.subject.dtype)[0]
     widths = [group.before for group in condense(case.subject, exact_only=True).layers[:-1]]

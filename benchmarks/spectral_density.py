@@ -12,6 +12,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
+from whynet.derivatives.plan import Plan
 from whynet.derivatives.products import hessian
 from whynet.derivatives.subject_objective import objective_from, plan_for
 from whynet.models.subject import Subject
@@ -35,7 +36,9 @@ def main() -> None:
     data = torch.tensor(x[:400] / 16).float(), torch.tensor(y[:400])
     for trained in (0, 200):
         subject = Subject(network(trained, data), train=data)
-        operator = hessian(objective_from(subject), plan_for(subject))
+        plan = plan_for(subject)
+        assert isinstance(plan, Plan)
+        operator = hessian(objective_from(subject), plan)
         dense = operator.matmat(torch.eye(operator.size)).double()
         values, vectors = torch.linalg.eigh((dense + dense.T) / 2)
         top = vectors[:, -8:].float()
@@ -49,7 +52,7 @@ def main() -> None:
             ]
             for scale, width in ((1000, 60), (100, 30), (50, 25)):
                 grid = density_grid(exact[0], exact[-1], points=400, threshold=exact[-1] / scale)
-                sigma = (grid.transform(exact[-1]) - grid.transform(exact[0])) / width
+                sigma = float(grid.transform(exact[-1]) - grid.transform(exact[0])) / width
                 true = slq.exact_density(exact, operator.size, grid, sigma)
                 known = slq.exact_density(exact[-8:], operator.size, grid, sigma)
                 gaps, inside = [], []

@@ -38,6 +38,12 @@ def test_a_slice_is_written_as_a_picture(shell: Shell) -> None:
     assert len(np.unique(imread("slice/figure.png")[::25, ::25].reshape(-1, 4), axis=0)) > 8
 
 
+def test_the_picture_beside_the_drawing_has_its_colors(shell: Shell) -> None:
+    shell.good("measure", "loss-slice", *OWN, "--points", "5", "--out", "line", "--json")
+    pixels = np.round(255 * imread("line/figure.png")[..., :3]).astype(int).reshape(-1, 3)
+    assert (pixels == (0x0B, 0x6E, 0x99)).all(1).any(), "the accent of whynet's figures"
+
+
 def test_options_of_another_measurement_are_refused(shell: Shell) -> None:
     for asked, sentence in (
         (("loss-slice", "--top", "2"), "--top: found it beside loss-slice; wanted it beside"),

@@ -72,3 +72,17 @@ def test_width_and_the_band_it_leaves() -> None:
     assert estimate.excludes(0.0, 0.5)
     assert not estimate.excludes(3.0, 4.0)
     assert not estimate.excludes(0.0, 10.0)
+
+
+def test_beside_a_column_of_units_a_number_bears_none_but_percent() -> None:
+    assert format_interval(Estimate(22, 20, 25, "interval", unit="rows")) == "22 rows [20, 25]"
+    assert format_interval(Estimate(22, 20, 25, "interval", unit="rows"), unit=False) == (
+        "22 [20, 25]"
+    )
+    share = Estimate(0.5, 0.4, 0.6, "interval", unit="fraction")
+    assert format_interval(share, unit=False) == format_interval(share)
+
+
+def test_ends_as_good_as_equal_are_written_so() -> None:
+    close = Estimate(0.7342482, 0.73424815, 0.73424825, "certified")
+    assert format_interval(close) == "0.734 [0.734, 0.734]"

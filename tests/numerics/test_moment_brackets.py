@@ -67,7 +67,8 @@ def test_a_heavy_spike_beside_the_place_is_told_from_it() -> None:
     assert low <= true <= high
     assert high - low < 25
     passed = int(np.searchsorted(nodes, place))
-    assert weights[passed - 1] + weights[passed] > 800  # what whole weights would leave open
+    # What whole weights on both sides would leave open.
+    assert weights[passed - 1] + weights[passed] > 4 * (high - low)
 
 
 def test_places_at_and_beside_nodes_zeros_among_weights_and_runs_of_their_own() -> None:

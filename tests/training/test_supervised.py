@@ -44,6 +44,33 @@ def test_training_is_deterministic_and_leaves_the_global_state_alone(optimizer: 
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.parametrize(("momentum", "decay"), [(0.9, 1e-2), (0.9, 0.0), (0.0, 1e-2), (0.0, 0.0)])
+def test_steps_without_a_log_are_those_of_torch_bit_for_bit(momentum: float, decay: float) -> None:
+    """With a log the optimizer of torch steps, whose state the log may read."""
+    recipe = Recipe("sgd", 0.05, momentum, decay, batch_size=8, epochs=4, seed=5)
+    plain, losses = trained(recipe)
+    logged, again = trained(recipe, log=lambda step, about: None)
+    assert losses == again
+    for one, two in zip(plain.parameters(), logged.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_a_parameter_without_a_gradient_stays() -> None:
+    class Aside(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.unused = nn.Linear(4, 2), nn.Parameter(torch.ones(3))
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            out: Tensor = self.used(inputs)
+            return out
+
+    module = Aside()
+    recipe = Recipe(weight_decay=0.1, batch_size=8, epochs=2)
+    train(module, *rows(), functional.cross_entropy, recipe)
+    assert torch.equal(module.unused, torch.ones(3))
+
+
 def test_the_seed_changes_the_order_of_the_rows() -> None:
     states = [trained(Recipe(epochs=1, batch_size=8, seed=seed))[0].state_dict() for seed in (0, 1)]
     assert not torch.equal(states[0]["0.weight"], states[1]["0.weight"])

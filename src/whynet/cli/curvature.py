@@ -91,7 +91,10 @@ def run(arguments: argparse.Namespace) -> int:
         return main.DONE
     if arguments.quiet:
         return main.DONE
-    rows = ((name, format_interval(e), e.unit, e.kind, e.over or "") for name, e in found.items())
+    rows = (
+        (name, format_interval(e, unit=False), e.unit, e.kind, e.over or "")
+        for name, e in found.items()
+    )
     print_table(("quantity", "value [interval]", "unit", "kind", "over"), rows)
     for note in notes:
         print_line(note)

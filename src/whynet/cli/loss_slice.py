@@ -23,7 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--points", metavar="N", type=int, help="along each direction, odd (default: 21)"
     )
     group.add_argument(
-        "--span", metavar="R", type=float, help="how far, in units of the directions (default: 1)"
+        "--span",
+        metavar="R",
+        type=float,
+        help="how far, in units of the directions (default: 1; along eigenvectors as far as "
+        "curvature alone raises the loss by 1)",
     )
     group.add_argument(
         "--directions",

@@ -150,7 +150,7 @@ def _print(outcome: Measurement, as_data: bool) -> None:
             (
                 name,
                 ", ".join(f"{axis} {label}" for axis, label in labels.items()),
-                format_interval(estimate),
+                format_interval(estimate, unit=False),
                 estimate.unit,
                 estimate.kind,
                 estimate.over,

@@ -85,19 +85,21 @@ def _plain(value: float, digits: int, decimals: int | None = None) -> str:
     return text.replace("-", "−")
 
 
-def format_interval(estimate: Estimate, digits: int = 3) -> str:
+def format_interval(estimate: Estimate, digits: int = 3, *, unit: bool = True) -> str:
     """Write an estimate with its interval: `97.8 % [96.0, 98.9]`; no bar where it is exact.
 
     Narrow intervals get as many digits as it takes to tell their ends apart; where that would be
-    more than seven, the ends are as good as equal and written so.
+    more than five, the ends are as good as equal and written so.
 
     >>> format_interval(Estimate(0.978, 0.960, 0.989, "interval", unit="fraction"))
     '97.8 % [96.0, 98.9]'
     >>> format_interval(Estimate(0.31601, 0.31598, 0.31604, "certified"))
     '0.31601 [0.31598, 0.31604]'
     """
+    # A share is written in percent wherever its unit stands.
+    named = estimate.unit if unit or estimate.unit == "fraction" else ""
     if estimate.kind == "exact":
-        return format_number(estimate.value, estimate.unit, digits)
+        return format_number(estimate.value, named, digits)
     if estimate.unit == "fraction":
         value = format_number(estimate.value, estimate.unit)
         low, high = (
@@ -109,7 +111,7 @@ def format_interval(estimate: Estimate, digits: int = 3) -> str:
     if 0 < estimate.width < largest < math.inf:
         # One digit of the width: as many more as the number is larger than it.
         needed = 1 + math.ceil(math.log10(largest / estimate.width))
-        digits = max(digits, needed) if needed <= 7 else digits
-    value = format_number(estimate.value, estimate.unit, digits)
+        digits = max(digits, needed) if needed <= 5 else digits
+    value = format_number(estimate.value, named, digits)
     low, high = format_number(estimate.low, "", digits), format_number(estimate.high, "", digits)
     return f"{value} [{low}, {high}]"

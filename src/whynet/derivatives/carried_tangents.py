@@ -18,17 +18,15 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 from whynet.derivatives.dense_operations import carried_dense
+from whynet.derivatives.layer_norm_operations import carried_layer_norm
+from whynet.derivatives.replaced_functions import DTYPES, replacing
 from whynet.derivatives.rewritten_operations import (
-    DTYPES,
     SMOOTH,
     STRAIGHT,
     bound_call,
     changes_input,
-    is_recomputed,
-    layer_norm_derivatives,
     slope_of,
     straight,
 )
@@ -41,34 +39,24 @@ SOFTMAX = (functional.softmax, torch.softmax, Tensor.softmax)
 KNOWN = {functional.linear, functional.layer_norm, *SMOOTH, *STRAIGHT, *SOFTMAX}
 
 
-class _Carrying(TorchFunctionMode):
-    """Calls the functions of this file on inputs that have a tangent."""
-
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func not in KNOWN or not args or is_recomputed():
-            return func(*args, **kwargs)
-        if isinstance(args[0], Tensor) and args[0].dtype in DTYPES:
-            pair = _carried(func, args, kwargs)
-            if pair is not None:
-                return forward_ad.make_dual(*pair)  # type: ignore[no-untyped-call]
-        return func(*args, **kwargs)
-
-
 @contextmanager
 def carrying() -> Iterator[None]:
-    """Let networks called inside use the operations of this file.
+    """Let networks called inside use the operations of this file on inputs that have a tangent.
 
     For outputs and tangents that are differentiated once, in reverse.
     """
-    with _Carrying():
+    with replacing(KNOWN, _replaced):
         yield
+
+
+def _replaced(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
+    if not args or not isinstance(args[0], Tensor) or args[0].dtype not in DTYPES:
+        return None
+    pair = _carried(func, args, kwargs)
+    if pair is None:
+        return None
+    found: Tensor = forward_ad.make_dual(*pair)  # type: ignore[no-untyped-call]
+    return found
 
 
 def _carried(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Pair | None:
@@ -200,63 +188,7 @@ def _layer_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Pair | None:
-    """Normalize over the last axis."""
     (held, moved), *others = (_parts(tensor) for tensor in (x, weight, bias))
-    if moved is None or len(normalized_shape) != 1 or not _alike([x, weight, bias]):
+    if held is None or moved is None or len(normalized_shape) != 1 or not _alike([x, weight, bias]):
         return None
-    assert held is not None
-    count = held.shape[-1]
-    filled = [
-        held.new_full((count,), 1.0 - place) if tensor is None else tensor
-        for place, (tensor, _) in enumerate(others)
-    ]
-    tangents = [held.new_zeros(count) if t is None else t for _, t in others]
-    rows = held.reshape(-1, count)
-    value, tangent = _LayerNorm.apply(rows, moved.reshape(rows.shape), *filled, *tangents, eps)  # type: ignore[no-untyped-call]
-    return value.reshape(x.shape), tangent.reshape(x.shape)
-
-
-class _LayerNorm(torch.autograd.Function):
-    """Layer normalization of rows [R, n]."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        moved: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        turned: Tensor,
-        shifted: Tensor,
-        eps: float,
-    ) -> Pair:
-        value, ctx.mean, ctx.scale = torch.native_layer_norm(x, x.shape[-1:], weight, bias, eps)
-        ctx.save_for_backward(x, moved, weight, turned, shifted)
-        ctx.set_materialize_grads(False)
-        # The derivative of <gradients, changes> by what came back is the tangent.
-        tangent, _, _ = layer_norm_derivatives(
-            (moved, turned, shifted), x, x, weight, ctx.mean, ctx.scale, False
-        )
-        assert tangent is not None
-        return value, tangent
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        x, moved, weight, turned, shifted = ctx.saved_tensors
-        g, h = gradients
-
-        def back(signal: Tensor, wanted: list[bool]) -> Any:
-            return torch.ops.aten.native_layer_norm_backward(
-                signal, x, x.shape[-1:], ctx.mean, ctx.scale, weight, weight, wanted
-            )
-
-        by_x, by_weight, by_bias = (None, None, None) if g is None else back(g, [True] * 3)
-        by_moved = None
-        if h is not None:
-            by_moved = back(h, [True, False, False])[0]
-            _, bent, own = layer_norm_derivatives(
-                (moved, turned, shifted), h, x, weight, ctx.mean, ctx.scale, True
-            )
-            by_x = bent if by_x is None else by_x + bent
-            by_weight = own if by_weight is None else by_weight + own
-        return by_x, by_moved, by_weight, by_bias, None, None, None
+    return carried_layer_norm(held, moved, others, eps)

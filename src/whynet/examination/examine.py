@@ -248,6 +248,7 @@ def _report(
             outcomes[run.task.instrument] = run.outcome
         elif isinstance(run.outcome, Measurement):
             others.setdefault(run.task.view, {})[run.task.instrument] = run.outcome
+    outcomes |= _never(subject, chosen, outcomes)
     measured = {n: out for n, out in outcomes.items() if isinstance(out, Measurement)}
     results = Results(
         subject.facts,
@@ -277,6 +278,22 @@ def _report(
         seconds=seconds,
         interrupted=schedule.interrupted,
     )
+
+
+def _never(
+    subject: Subject, chosen: Mapping[str, Question], outcomes: Mapping[str, Outcome]
+) -> dict[str, Outcome]:
+    """Say of what was not begun that no time would have reached it, where a need is not met."""
+    known = measurers()
+    names = {n for question in chosen.values() for n in (question.uses or question.may_use)}
+    found: dict[str, Outcome] = {}
+    for name in sorted(names - outcomes.keys()):
+        # Whether a network is piecewise linear takes a trace, which has its turn or none.
+        needs = (tag for tag in known[name].metadata.needs if tag != "piecewise-linear")
+        lacking = subject.lacks(tuple(needs))
+        if lacking is not None:
+            found[name] = lacking
+    return found
 
 
 def _receipt(run: Run, command: Callable[[str, int], str]) -> Receipt:

@@ -307,18 +307,28 @@ def _interval_note(table: Table) -> str:
     bars = [cell for cell in cells if cell.kind != "exact"]
     if not bars:
         return ""
-    kinds = ", ".join(dict.fromkeys(_bracket(cell) for cell in bars))
+    over: dict[str, dict[str, None]] = {}
+    for cell in bars:
+        over.setdefault(_bracket(cell), {})[visible(cell.over, 80)] = None
+    kinds = ", ".join(
+        kind + (f" over {_listed(names)}" if kind != "certified bounds" and any(names) else "")
+        for kind, names in over.items()
+    )
     said = f"In brackets: {kinds}." + (" No bracket: exact." if len(bars) < len(cells) else "")
     return said.replace(" %", "\u00a0%")
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Write names one after the other; names hold commas and semicolons themselves."""
+    kept = [name for name in names if name]
+    return " or ".join(kept)
 
 
 def _bracket(cell: Estimate) -> str:
     if cell.kind == "certified":
         return "certified bounds"
-    said = f"{100 * cell.level:.3g} % intervals" + (
-        " (a hint)" if cell.kind == "indicative" else ""
-    )
-    return f"{said} over {visible(cell.over, 80)}" if cell.over else said
+    hint = " (a hint)" if cell.kind == "indicative" else ""
+    return f"{100 * cell.level:.3g} % intervals{hint}"
 
 
 def _reasons(report: Report, state: str) -> list[tuple[str, str]]:

@@ -33,7 +33,7 @@ from whynet.examination.region_page import render_plane
 from whynet.models.subject import Subject
 from whynet.numerics import plane_measures
 from whynet.numerics.plane_pictures import picture_of
-from whynet.pages.drawing import WIDTH, draw_figure, new_figure
+from whynet.pages.drawing import WIDTH, draw_figure, new_figure, styled
 
 CELLS, PIECES, PLANE, DRAWING, FILM, PAGE = (
     "cells.zarr",
@@ -348,7 +348,9 @@ def save_drawing(place: Path, drawing: Figure) -> str:
     """Write a figure as SVG at a place, and as PNG beside it; returns the SVG."""
     drawn = draw_figure(drawing)
     place.write_text(drawn, encoding="utf-8")
-    new_figure(drawing.draw, drawing.height).savefig(place.with_suffix(".png"), dpi=_DPI)
+    figure = new_figure(drawing.draw, drawing.height)
+    with styled():  # colors by number are looked up while it is saved
+        figure.savefig(place.with_suffix(".png"), dpi=_DPI)
     return drawn
 
 

@@ -61,6 +61,14 @@ def test_along_an_eigenvector_the_loss_bends_as_its_eigenvalue_says() -> None:
     assert bend / step**2 == pytest.approx(top, rel=1e-2)
 
 
+def test_an_eigenvector_is_followed_as_far_as_curvature_raises_the_loss_by_one() -> None:
+    found = loss_slice(subject("tanh-mlp"), points=3, directions="eigenvectors")
+    top = float(torch.linalg.eigvalsh(dense_hessian("tanh-mlp"))[-1])
+    reach = found.positions[-1] * found.lengths[0]
+    assert top * reach**2 / 2 == pytest.approx(1.0, rel=1e-2)
+    assert loss_slice(subject("tanh-mlp"), points=3).positions[-1] == 1.0
+
+
 def test_batch_normalization_is_reset_at_every_point() -> None:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))

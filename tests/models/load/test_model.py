@@ -1,3 +1,4 @@
+import copy
 import random
 import sys
 import textwrap
@@ -7,10 +8,14 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from whynet.core.errors import InputError
+from whynet.core.outcome import NotApplicable
+from whynet.models.architecture import describe_architecture
 from whynet.models.load.model import load_model
 from whynet.models.load.reference import is_code
+from whynet.models.subject import Subject
 
 HEAD = "import torch\nfrom torch import nn\n"
 
@@ -148,9 +153,62 @@ def test_an_exported_program(tmp_path):
     module = loaded.module.eval()
     assert torch.allclose(module(inputs[:2]), net(inputs[:2]))
     assert len(loaded.sha256) == 64
+    # As layers under their own names, so that it can be read, traced and copied.
+    assert module.state_dict().keys() == net.state_dict().keys()
+    assert describe_architecture(copy.deepcopy(module)) == "3–4–2 linear network"
+    trained = Subject(module, train=(inputs, inputs[:, :2]), loss="mse")
+    assert not isinstance(trained.graph, NotApplicable)
     path.write_bytes(b"PK\x03\x04 nothing")
     with pytest.raises(InputError, match=r"^TARGET: found .*torch.export cannot load.*; wanted "):
         load(path)
+
+
+class Kinds(nn.Module):
+    """Operations that a program holds in another form than they were written in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 4, 3, stride=2, padding=1, groups=2)
+        self.norm = nn.BatchNorm2d(4)
+        self.wide = nn.Linear(16, 12)
+        self.layer_norm = nn.LayerNorm(4)
+        self.tied = nn.Linear(4, 4, bias=False)
+        self.unused = nn.Parameter(torch.ones(2))
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = functional.gelu(self.norm(self.conv(x))).flatten(1)
+        q, k, v = self.wide(hidden).view(-1, 3, 4)[:, :, :].chunk(3, 1)
+        mixed = torch.softmax(q @ k.transpose(1, 2), -1) @ v
+        twice = self.tied(functional.silu(self.tied(self.layer_norm(mixed[:, 0]))))
+        return self.head(twice[..., 0:4] + 1.0)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_exported_program_is_written_as_layers(tmp_path):
+    net = Kinds().eval()
+    inputs = torch.randn(5, 2, 4, 4)
+    program = torch.export.export(net, (inputs,), dynamic_shapes=({0: torch.export.Dim("n")},))
+    torch.export.save(program, tmp_path / "model.pt2")
+    module = load(tmp_path / "model.pt2")[0].module
+    assert torch.equal(module(inputs[:3]), net(inputs[:3]))
+    assert module.state_dict().keys() == net.state_dict().keys()
+    kinds = {name: type(child) for name, child in module.named_modules()}
+    assert (kinds["conv"], kinds["wide"], kinds["head"]) == (nn.Conv2d, nn.Linear, nn.Linear)
+    assert kinds["tied"] is not nn.Linear, "called twice on one weight: left as it is"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_program_of_several_results_stays_as_it_is(tmp_path):
+    class Two(nn.Module):
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"logits": x + 1, "other": x}
+
+    inputs = torch.randn(5, 2)
+    torch.export.save(torch.export.export(Two(), (inputs,)), tmp_path / "model.pt2")
+    module = load(tmp_path / "model.pt2")[0].module
+    assert type(module).__name__ == "ExportedNetwork"
+    assert torch.equal(module(inputs)["logits"], inputs + 1)
 
 
 WRAPPED = """

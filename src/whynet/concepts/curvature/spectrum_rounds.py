@@ -324,7 +324,8 @@ def negative_share(state: State) -> dict[str, Quantity]:
     lower, upper = np.split(band.low, 2)[0], np.split(band.high, 2)[1]
     # What the end of the spectrum says: not one lies so deep, or one at least does.
     upper = np.where(smallest.low > places, 0.0, upper)
-    lower = np.minimum(np.where(smallest.high < places, 1 / joined.size, lower), upper)
+    lower = np.maximum(lower, np.where(smallest.high < places, 1 / joined.size, 0.0))
+    lower = np.minimum(lower, upper)
     middle = np.split(band.value, 2)
     found = Quantity(
         np.clip((middle[0] + middle[1]) / 2, lower, upper),

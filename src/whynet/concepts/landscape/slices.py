@@ -9,6 +9,7 @@ shows one or two: neither flatness nor convexity can be read off it.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -67,7 +68,7 @@ def loss_slice(
     *,
     dimensions: int = 1,
     points: int = 21,
-    span: float = 1.0,
+    span: float | None = None,
     directions: Directions = "random",
     split: Split = "train",
     rows: int = 2000,
@@ -79,7 +80,9 @@ def loss_slice(
         subject: the network with its loss and data.
         dimensions: 1 or 2.
         points: along each direction; odd, at least 3.
-        span: how far from the weights, in units of the directions.
+        span: how far from the weights, in units of the directions; by default 1 for random ones,
+            and for eigenvectors as far as it takes the curvature along the first to raise the loss
+            by one, since along them the length of the weights is far.
         directions: `random`, with filters scaled to those of the network (a filter is what makes
             one output unit or channel; biases and other vectors stay); or `eigenvectors` of the
             largest eigenvalues of the Hessian, scaled to the norm of the weights.
@@ -99,19 +102,17 @@ def loss_slice(
     if points < 3 or points % 2 == 0 or points**dimensions > MOST_POINTS:
         wanted = f"an odd number of at least 3, at most {MOST_POINTS:,} points in all"
         raise InputError("points", str(points), wanted)
-    if not 0 < span < float("inf"):
+    if span is not None and not 0 < span < float("inf"):
         raise InputError("span", str(span), "a number above 0")
-    if directions not in get_args(Directions):
-        raise InputError(
-            "directions", repr(directions), f"one of {', '.join(get_args(Directions))}"
-        )
+    known = get_args(Directions)
+    if directions not in known:
+        raise InputError("directions", repr(directions), f"one of {', '.join(known)}")
     examples = bounded(subject.examples(split), rows, "loss-slice", seed)
-    axes = (
-        [_filtered(subject, seed_from("loss slice", seed, axis)) for axis in range(dimensions)]
-        if directions == "random"
-        else _eigenvectors(subject, dimensions, split, examples.count, seed)
-    )
-    positions = np.linspace(-span, span, points)
+    if directions == "random":
+        axes, usual = _random(subject, dimensions, seed), 1.0
+    else:
+        axes, usual = _eigenvectors(subject, dimensions, split, examples.count, seed)
+    positions = np.linspace(-1, 1, points) * (span or usual)
     grid = np.stack(np.meshgrid(*[positions] * dimensions, indexing="ij"), axis=-1)
     losses = [_loss_at(subject, examples, axes, place) for place in grid.reshape(-1, dimensions)]
     notes = [f"The loss is averaged over {examples.count:,} rows, in evaluation mode."]
@@ -122,6 +123,10 @@ def loss_slice(
     )
     shaped = np.array(losses).reshape(grid.shape[:-1])
     return LossSlice(positions, shaped, directions, lengths, examples.count, tuple(notes))
+
+
+def _random(subject: Subject, dimensions: int, seed: int) -> list[dict[str, Tensor]]:
+    return [_filtered(subject, seed_from("loss slice", seed, axis)) for axis in range(dimensions)]
 
 
 def _filtered(subject: Subject, seed: int) -> dict[str, Tensor]:
@@ -143,12 +148,16 @@ def _filtered(subject: Subject, seed: int) -> dict[str, Tensor]:
 
 def _eigenvectors(
     subject: Subject, count: int, split: Split, rows: int, seed: int
-) -> list[dict[str, Tensor]]:
+) -> tuple[list[dict[str, Tensor]], float]:
+    """Return the eigenvectors, as long as the weights, and how far along them the loss grows."""
     found = spectrum(subject, k=count, smallest=0, split=split, rows=rows, seed=seed)
     layout = Layout.of(subject.parameters)
     size = long_norm(layout.flatten(tuple(subject.parameters.values())))
     columns = (found.vectors[:, :count] * size).unbind(1)
-    return [dict(zip(layout.names, layout.unflatten(column), strict=True)) for column in columns]
+    axes = [dict(zip(layout.names, layout.unflatten(column), strict=True)) for column in columns]
+    curvature, length = found.largest[0].value, float(size)
+    usual = math.sqrt(2 / curvature) / length if curvature > 0 and length > 0 else 1.0
+    return axes, min(1.0, usual)
 
 
 def _loss_at(

@@ -12,6 +12,7 @@ from torch import nn
 
 from whynet.core.errors import InputError
 from whynet.models.load.environment import user_environment
+from whynet.models.load.exported_layers import with_layers
 from whynet.models.load.wording import printable, quoted
 
 
@@ -37,8 +38,8 @@ class ExportedNetwork(nn.Module):
         return self
 
 
-def load_exported(path: Path, argument: str, announce: Callable[[str], None]) -> ExportedNetwork:
-    """Load a `.pt2` file.
+def load_exported(path: Path, argument: str, announce: Callable[[str], None]) -> nn.Module:
+    """Load a `.pt2` file: as layers where it can be written so, else as it is.
 
     Raises:
         InputError: the file holds no exported program.
@@ -48,7 +49,8 @@ def load_exported(path: Path, argument: str, announce: Callable[[str], None]) ->
     try:
         with user_environment(None), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return ExportedNetwork(torch.export.load(path).module())
+            program = torch.export.load(path)
+            return with_layers(program) or ExportedNetwork(program.module())
     except Exception as error:  # a foreign file can make the loader raise anything
         raise InputError(
             argument,

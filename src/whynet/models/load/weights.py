@@ -51,6 +51,7 @@ def load_weights(
     entries = _without_prefix(entries, wanted, notes)
     _check_names(entries, wanted, module, notes, argument)
     parameters = {id(parameter) for parameter in module.parameters()}
+    _check_widths(entries, wanted, file, argument)
     for name, tensor in entries.items():
         _check_tensor(name, tensor, wanted[name], id(wanted[name]) in parameters, argument)
     _check_ties(entries, wanted, argument)
@@ -163,6 +164,23 @@ def _check_names(
         )
     if counters:
         notes.append("The file holds no batch counters of batch normalization; they stay as built.")
+
+
+def _check_widths(
+    entries: Mapping[str, Tensor], wanted: Mapping[str, Tensor], file: Path, argument: str
+) -> None:
+    """Say of weights of a smaller network that condense wrote beside a page how they are used."""
+    others = [name for name, tensor in entries.items() if tensor.shape != wanted[name].shape]
+    page = file.with_suffix(".html")
+    if not others or not file.with_suffix(".certificate.json").is_file():
+        return
+    program = file.with_suffix(".pt2")
+    builds = f"code that builds it (see {quoted(page.name)})"
+    raise InputError(
+        argument,
+        f"{quoted(file.name)}, the weights of a smaller network that whynet condense wrote",
+        f"{quoted(program.name)} as TARGET, or {builds}" if program.is_file() else builds,
+    )
 
 
 def _check_tensor(

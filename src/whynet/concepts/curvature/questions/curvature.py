@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from whynet.concepts.curvature import figures
-from whynet.core.estimate import Estimate, format_interval, format_number
+from whynet.core.estimate import Estimate, format_interval
 from whynet.core.measurement import Measurement
 from whynet.core.question import (
     Assumption,
@@ -183,7 +183,7 @@ def _negative(hessian: Measurement) -> list[tuple[str, Estimate]]:
     depths = [float(depth) for depth in hessian.dataset["depth"].values]
     found = [(depth, hessian.estimate("negative_share", depth=depth)) for depth in depths]
     return [
-        (f"share of eigenvalues below −{format_number(100 * depth)} % of the largest", share)
+        (f"share of eigenvalues below −{100 * depth:g} % of the largest", share)
         for depth, share in found
         if 0 < share.width <= TOLD
     ]

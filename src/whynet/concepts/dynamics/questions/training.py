@@ -337,7 +337,7 @@ _PICTURES = (
         ),
         "Gradient noise scale in examples, drift of the neural tangent kernel from the start, and "
         "effective rank of the last features. Bands: 95 % over draws of training rows (of the "
-        "kernel a hint only).",
+        "kernel a hint only); one that reaches the upper edge has no upper end.",
         "Noise scale, kernel drift and feature rank against the step.",
     ),
 )

@@ -55,14 +55,14 @@ SMALL = 0.01
 
 
 HOW = {
-    "data": "every curve a + b x^−c that the measured falls allow, continued",
+    "data": "every curve a + b x⁻ᶜ that the measured falls allow, continued",
     "tried": "score less that at twice, paired by seed and example",
 }
 """How the gain of an axis was found."""
 
 
 def ask(results: Results) -> Panel:
-    """Say what a doubling of each is worth, or that the range is too small to say."""
+    """Say what a doubling of each is worth, or that it cannot be told yet."""
     measured: Measurement = results.measured["learning-curve"]
     axes = [str(axis) for axis in measured.dataset["axis"].values]
     findings = _finding(measured, axes, results.facts.task)
@@ -80,7 +80,7 @@ def ask(results: Results) -> Panel:
         lead=" ".join(_sentence(measured, axis, results.facts.task) for axis in axes),
         method="Networks were trained anew with a part of the rows, at other widths and for other "
         "numbers of steps, from the same seeds at every point. Width and steps were doubled in "
-        "fact; for data, a + b x^−c is continued by one doubling, and the interval holds every "
+        "fact; for data, a + b x⁻ᶜ is continued by one doubling, and the interval holds every "
         "such curve that the measured falls allow. Intervals are over seeds and test examples "
         "together; the training rows are given. A training function that counts epochs takes "
         "fewer steps on fewer rows.",
@@ -200,7 +200,7 @@ def _points(change: Estimate) -> str:
     if change.unit != "fraction":
         return format_interval(change)
     ends = (100 * x for x in (change.value, change.low, change.high))
-    value, low, high = (format_number(x, digits=2) for x in ends)
+    value, low, high = (f"{x:.1f}".replace("-0.0", "0.0").replace("-", "−") for x in ends)
     return f"{value} points [{low}, {high}]"
 
 
@@ -217,10 +217,7 @@ def _sentence(measured: Measurement, axis: str, task: str) -> str:
         return f"{name.capitalize()} {verb} {_score(task)} by {_points(worth)}."
     if worth.high < 0:
         return f"{name.capitalize()} raises {_score(task)}: by {_points(worth)} it falls."
-    return (
-        f"The range is too small to say what {name} would buy: {_score(task)} falls by "
-        f"{_points(worth)}."
-    )
+    return f"What {name} would buy cannot be told yet: {_score(task)} falls by {_points(worth)}."
 
 
 def _figure(measured: Measurement, axes: list[str], task: str) -> Figure:

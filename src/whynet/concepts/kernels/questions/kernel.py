@@ -308,7 +308,7 @@ def _tables(measured: Measurement) -> tuple[Table, ...]:
         (words, known if np.isfinite(known.value) else "unknown")
         for words, known in (
             ("shape drift, 1 − CKA", measured.estimate("shape_drift")),
-            ("ratio of traces", measured.estimate("trace_ratio")),
+            ("scale: trace after over trace before", measured.estimate("trace_ratio")),
             *(
                 (f"{words}, {name}", measured.estimate(quantity, weights=weights))
                 for quantity, words in (
@@ -324,13 +324,11 @@ def _tables(measured: Measurement) -> tuple[Table, ...]:
         Table(
             ("model", _noun(score), "agreement", "the network's lead, paired"),
             models,
-            f"Intervals over test examples. The chosen ridge is {ridge} of the mean of the "
-            "kernel's diagonal.",
+            f"The chosen ridge is {ridge} of the mean of the kernel's diagonal.",
         ),
         Table(
-            ("kernel", "after and before training"),
+            ("of the kernel", "value"),
             kernel,
-            f"Intervals over {measured.estimate('shuffled_alignment', weights='now').over}. "
             "Shuffled targets align by about 1/n without meaning anything.",
         ),
     )
@@ -356,7 +354,6 @@ def _spectrum(measured: Measurement | None) -> tuple[Table, ...]:
         Table(
             ("kernel after training", "value"),
             tuple((w, known if np.isfinite(known.value) else "unknown") for w, known in rows),
-            f"Intervals over {measured.estimate('shuffled_alignment', kernel='centered').over}. "
             "What any network shows: a few large eigenvalues, most of them for the mean.",
         ),
     )
