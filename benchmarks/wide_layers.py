@@ -42,7 +42,8 @@ class Block(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         inputs = inputs + self.attention(inputs, inputs, inputs, need_weights=False)[0]
-        return inputs + self.down(functional.gelu(self.up(self.norm(inputs))))
+        made: Tensor = self.down(functional.gelu(self.up(self.norm(inputs))))
+        return inputs + made
 
 
 class Transformer(nn.Module):
@@ -53,7 +54,8 @@ class Transformer(nn.Module):
         self.embed, self.block, self.head = nn.Linear(16, 1024), Block(), nn.Linear(1024, 10)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return self.head(self.block(self.embed(inputs)).mean(1))
+        outputs: Tensor = self.head(self.block(self.embed(inputs)).mean(1))
+        return outputs
 
 
 def dense(*sizes: int) -> nn.Module:
@@ -82,12 +84,13 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], tuple[str, .
 """Name to network, shape of its data, and its wide layers."""
 
 
-def plant(layer: nn.Module, *, rectified: bool) -> None:
+def plant(layer: nn.Linear | nn.Conv2d, *, rectified: bool) -> None:
     """Leave few distinct units; of rectified ones scaled, half of them opposite, some dead."""
-    origin = torch.randint(0, DISTINCT, (len(layer.bias),))
+    origin = torch.randint(0, DISTINCT, (len(layer.weight),))
     scale = 0.5 + torch.rand(len(origin), dtype=torch.float64)
     scale = torch.where(torch.rand(len(origin)) < 0.5, scale, -scale)
     scale = scale if rectified else torch.ones_like(scale)
+    assert layer.bias is not None
     with torch.no_grad():
         shape = (-1, *[1] * (layer.weight.ndim - 1))
         layer.weight.copy_(layer.weight[origin] * scale.reshape(shape))
@@ -103,7 +106,9 @@ def network(name: str, kind: str) -> nn.Module:
     build, _, wide = NETWORKS[name]
     module = build().double().eval()
     for path in wide if kind == "planted" else ():
-        plant(module.get_submodule(path), rectified="." not in path)
+        layer = module.get_submodule(path)
+        assert isinstance(layer, nn.Linear | nn.Conv2d)
+        plant(layer, rectified="." not in path)
     return module
 
 
