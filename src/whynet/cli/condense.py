@@ -170,8 +170,9 @@ def _print(done: Done, as_data: bool) -> None:
             for point in found.curve
         ),
     )
-    if found.limited:
-        print_line(found.limited)
+    for said in (found.caution, found.limited):
+        if said:
+            print_line(said)
     if done.finetuned is not None:
         print_line(done.finetuned.sentence())
     for name, layers in done.checkpoints:

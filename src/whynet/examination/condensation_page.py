@@ -74,7 +74,7 @@ def render_condensation(done: Done, files: Files) -> str:
                 f"exactly ({move.name})."
                 for move in found.moves
             ]
-            + ([found.limited] if found.limited else []),
+            + [said for said in (found.caution, found.limited) if said],
             using=marked(_using(done, files)),
             verify=_verify_command(done, files),
         )

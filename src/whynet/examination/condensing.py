@@ -212,6 +212,7 @@ def summary_of(found: Condensed) -> Content:
         "reduced": found.reduced,
         "reason": found.reason,
         "limited": found.limited,
+        "caution": found.caution,
         "tolerance": found.tolerance,
         "moves": [dataclasses.asdict(move) for move in found.moves],
         "traced": found.traced,

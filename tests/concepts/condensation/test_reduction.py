@@ -131,6 +131,26 @@ def test_a_condensed_network_reduces_and_a_spread_one_does_not() -> None:
     assert widths[1] > 20
 
 
+@pytest.mark.parametrize("rows", [30, 1500])
+def test_too_few_rows_to_tell_what_a_network_says_elsewhere_are_named(rows: int) -> None:
+    """Thirty rows are repeated by as many of 80 random units, whatever these say elsewhere."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(8, 80), nn.Tanh(), nn.Linear(80, 1)).double()
+    inputs = 2 * torch.randn(rows, 8, dtype=torch.float64)
+    found = condense(subject_of(module, inputs, torch.float64), tolerance=1e-2)
+    if rows == 30:
+        assert found.layers[0].after <= 30
+        assert found.chosen.largest <= 1e-2
+        assert "these rows do not tell" in found.caution
+        new = 2 * torch.randn(1000, 8, dtype=torch.float64)
+        with torch.no_grad():
+            wanted = module(new)
+            assert (found.module(new) - wanted).abs().max() > 0.1 * wanted.abs().max()
+    else:
+        assert found.layers[0].after > 30
+        assert found.caution == ""
+
+
 def test_larger_widths_than_the_network_s_are_refused() -> None:
     state = nn.Linear(4, 9).state_dict()
     with pytest.raises(InputError, match="at most"):

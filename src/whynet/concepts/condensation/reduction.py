@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from whynet.concepts.condensation.approximate import Prepared, Task, prepare
 from whynet.concepts.condensation.exact_reduction import reduce_exactly
+from whynet.concepts.condensation.off_data import caution
 from whynet.concepts.condensation.search import Point, Search
 from whynet.concepts.condensation.workplace import ROUND_OFF, Move, Workplace, called, example_of
 from whynet.core.errors import InputError
@@ -66,6 +67,7 @@ class Condensed:
         kept: layer to the channels whose places those of `module` have in the network as it came,
             ascending; a merged channel stands in the place of one of those it came from.
         limited: what was not tried, since it would take too long, a sentence, or empty.
+        caution: that the change beside the data is far larger than on them, a sentence, or empty.
 
     """
 
@@ -80,6 +82,7 @@ class Condensed:
     reason: str
     kept: dict[str, tuple[int, ...]]
     limited: str
+    caution: str
 
     @property
     def reduced(self) -> bool:
@@ -144,10 +147,12 @@ def condense(
         reason = _reason(layers, search, tolerance) if not _any(layers) else ""
         small = _in_kind(module, subject) if not reason else copy.deepcopy(subject.module)
         kept = _kept_places(before, place, search, chosen) if not reason else {}
+        approximate = not reason and chosen != search.first
+        asked = max(tolerance, chosen.largest)
+        beside = caution(task, module, asked) if approximate else ""
     kind, tried = freed.traced and not reason, (search.curve(), chosen)
-    return Condensed(
-        subject, small, kind, moves, layers, *tried, tolerance, reason, kept, search.limited()
-    )
+    said = search.limited(), beside
+    return Condensed(subject, small, kind, moves, layers, *tried, tolerance, reason, kept, *said)
 
 
 def _check(tolerance: float, units: int | None) -> None:
