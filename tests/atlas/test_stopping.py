@@ -64,7 +64,7 @@ def alone(driver: subprocess.Popen[str]) -> bool:
 
 
 def test_killed_at_random_moments(tmp_path: Path, clean: str) -> None:
-    killed(tmp_path / "store", 5, clean)
+    killed(tmp_path / "store", 3, clean)
 
 
 @pytest.mark.endurance

@@ -42,6 +42,7 @@ def test_widths_and_starts_of_choice(own: Shell) -> None:
     assert found["furthest_slope.0.5"]["kind"] == "interval"
     assert {"change.0.1.0.2.0", "directions.0.0.5.1.0", "score_change.0.5"} <= {*found}
     assert "furthest_slope.4.0" not in found
+    assert not any(name.startswith("units_kept") for name in found)
     said = own.good(*words[:2], "own.py:fixed", *words[3:], "--widths", "1,2", "--rounds", "2")
     assert "takes no argument 'width_factor'" in said
 
@@ -56,13 +57,6 @@ def test_units_that_are_left_of_every_copy(own: Shell) -> None:
         strict, loose = (one[f"units_kept.1.0.{width}"] for one in found)
         assert 1 <= loose["value"] < strict["value"] <= units
         assert strict["low"] <= strict["value"] <= strict["high"]
-    assert not any(name.startswith("units_kept") for name in own_default(own, words))
-
-
-def own_default(own: Shell, words: tuple[str, ...]) -> dict[str, object]:
-    """The control: nothing is made smaller where nobody asks."""
-    found: dict[str, object] = json.loads(own.good(*words, "--json"))
-    return found
 
 
 def test_factors_that_are_none_are_refused_before_anything_is_trained(own: Shell) -> None:

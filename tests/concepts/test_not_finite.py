@@ -228,13 +228,13 @@ def outcome(instrument: str, held: Subject) -> Measurement | str:
 
 
 def some_pairs() -> list[Any]:
-    """Every instrument with every place; half of the pairs, in turn, in the fast tests."""
+    """Every instrument with every place; a third of the pairs, in turn, in the fast tests."""
     rows = [
         (i, j, one, place) for i, one in enumerate(instruments()) for j, place in enumerate(PLACES)
     ]
-    marks = {0: (), 1: (pytest.mark.endurance,)}
+    marks = {0: (), 1: (pytest.mark.endurance,), 2: (pytest.mark.endurance,)}
     return [
-        pytest.param(one, place, id=f"{one}-{place}", marks=marks[(i + j) % 2])
+        pytest.param(one, place, id=f"{one}-{place}", marks=marks[(i + j) % 3])
         for i, j, one, place in rows
     ]
 

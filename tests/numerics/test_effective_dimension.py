@@ -69,7 +69,7 @@ def test_its_interval_covers_with_an_outlier_removed_or_left_in(
     top = torch.linalg.eigh(wide)[1][:, -1:].to(dtype)
     for basis, known in ((top, spectrum[-1:]), (None, np.zeros(0))):
         hits = 0
-        for seed in range(200):
+        for seed in range(100):
             found = bracketing_quadratures(
                 lambda v: dense @ v, SIZE, steps=steps, probes=30, seed=seed, deflation=basis,
                 dtype=dtype,
@@ -77,8 +77,8 @@ def test_its_interval_covers_with_an_outlier_removed_or_left_in(
             estimate = bracketed_dimension(found, known, ridge)
             assert estimate.kind == "interval"
             hits += estimate.low <= true <= estimate.high
-        assert hits >= 181  # 95 % less three standard deviations of this count
-        assert hits < 200 or steps == 4
+        assert hits >= 88  # 95 % less three standard deviations of this count
+        assert hits < 100 or steps == 4
 
 
 def test_rounds_join_and_few_probes_are_indicative() -> None:
