@@ -16,6 +16,7 @@ from tests.derivatives.making import (
 )
 from torch import Tensor, nn
 
+from whynet.derivatives.loss_curvature import output_curvature
 from whynet.derivatives.products import gradient, loss
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}
@@ -49,6 +50,19 @@ def test_softmax_regression(dtype: torch.dtype) -> None:
     wanted = torch.einsum("nab,ni,nj->aibj", spread, x, x).reshape(12, 12) / 40
     assert close(dense_hessian(made), wanted)
     assert close(dense_gauss_newton(made), wanted)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", [2, 15, 16, 100])
+def test_curvature_of_cross_entropy(classes: int, dtype: torch.dtype) -> None:
+    """Of sequences with a position that is not scored."""
+    outputs, y = normal(5, 3, classes, dtype=dtype), labels(15, classes).reshape(5, 3)
+    y[2, 1] = -100
+    tangent = normal(2, 5, 3, classes, seed=1, dtype=dtype)
+    p = outputs.softmax(-1) * (y >= 0)[..., None]
+    spread = torch.diag_embed(p) - p[..., :, None] * p[..., None, :]
+    wanted = torch.einsum("ntab,kntb->knta", spread, tangent)
+    assert close(output_curvature("categorical", outputs, y)(tangent), wanted)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -16,6 +16,9 @@ from torch import Tensor
 
 from whynet.models.losses import IGNORED, Likelihood
 
+FEW = 15
+"""Classes that fill no vector register of any CPU in float32."""
+
 
 def output_curvature(
     likelihood: Likelihood, outputs: Tensor, targets: Any
@@ -32,7 +35,7 @@ def output_curvature(
 
     """
     if likelihood == "categorical":
-        chance = outputs.softmax(-1)
+        chance = _chances(outputs)
         kept = scored(outputs, targets)
         weighted = chance if kept is None else chance * kept[..., None].to(chance.dtype)
 
@@ -47,6 +50,13 @@ def output_curvature(
     slope = outputs.sigmoid()
     factor = slope * (1 - slope) / entries
     return lambda tangent: factor * tangent
+
+
+def _chances(outputs: Tensor) -> Tensor:
+    """Return the softmax over the last axis; PyTorch's takes few classes number by number."""
+    if outputs.shape[-1] > FEW:
+        return outputs.softmax(-1)
+    return outputs.movedim(-1, 0).contiguous().softmax(0).movedim(0, -1).contiguous()
 
 
 def drawn_slopes(

@@ -163,26 +163,33 @@ class CurvatureOperator(LinearOperator):
 
     def _sum(self, vectors: Vector) -> Tensor:
         def work() -> Tensor:
-            totals = tuple(torch.zeros_like(piece, dtype=self.dtype) for piece in vectors)
+            total: Tensor | None = None
             for rows, product in self._batches.each(len(vectors[0])):
-                self._add(product, vectors, rows, totals)
-            return self.layout.flatten_many(totals)
+                total = self._add(product, vectors, rows, total)
+            return vectors[0].new_zeros(self.size, 0) if total is None else total.T
 
         return self._batches.fitted(work)
 
-    def _add(self, product: BatchProduct, vectors: Vector, rows: int, totals: Vector) -> None:
-        """Add the products of one batch, `[k, *shape]` a parameter, in place."""
-        chunk = 1
+    def _add(
+        self, product: BatchProduct, vectors: Vector, rows: int, total: Tensor | None
+    ) -> Tensor | None:
+        """Add the products of one batch to a total [k, P], in place where there is one."""
+        chunk, count = 1, len(vectors[0])
         if product.many is not None:
             chunk = product.most or (self._chunk(rows) if self._batched else 1)
-        for start in range(0, len(vectors[0]), chunk):
+        for start in range(0, count, chunk):
             part = tuple(v[start : start + chunk] for v in vectors)
             if len(part[0]) > 1 and product.many is not None:
                 found = product.many(part)
             else:
                 found = tuple(piece[None] for piece in product.one(tuple(v[0] for v in part)))
-            for total, piece in zip(totals, found, strict=True):
-                total[start : start + chunk] += piece.detach().to(total.dtype)
+            flat = self.layout.flatten_many(found).T
+            if total is None and len(flat) == count:
+                return flat
+            if total is None:
+                total = flat.new_zeros(count, self.size)
+            total[start : start + chunk] += flat
+        return total
 
     def _chunk(self, rows: int) -> int:
         if self._pieces.halved or self.size * rows > SMALL:

@@ -41,12 +41,13 @@ def single_pass(objective: Objective, *, gauss_newton: bool) -> SinglePass:
 
     def product(inputs: Any, targets: Any, vector: Vector) -> Vector:
         leaves = leaves_of(objective)
-        with forward_ad.dual_level(), torch.enable_grad(), carrying():
+        with forward_ad.dual_level(), torch.enable_grad():
             duals = {
                 name: forward_ad.make_dual(leaf, tangent)  # type: ignore[no-untyped-call]
                 for (name, leaf), tangent in zip(leaves.items(), vector, strict=True)
             }
-            reached = objective.forward(duals, inputs)
+            with carrying():
+                reached = objective.forward(duals, inputs)
             outputs, moved = forward_ad.unpack_dual(reached)  # type: ignore[no-untyped-call]
         if moved is None:
             return tuple(torch.zeros_like(piece) for piece in vector)
