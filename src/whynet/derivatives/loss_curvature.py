@@ -17,7 +17,7 @@ from torch import Tensor
 from whynet.models.losses import IGNORED, Likelihood
 
 FEW = 15
-"""Classes that fill no vector register of any CPU in float32."""
+"""Most classes that do not fill a vector register of 512 bits in float32."""
 
 
 def output_curvature(

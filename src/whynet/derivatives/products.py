@@ -166,7 +166,9 @@ class CurvatureOperator(LinearOperator):
             total: Tensor | None = None
             for rows, product in self._batches.each(len(vectors[0])):
                 total = self._add(product, vectors, rows, total)
-            return vectors[0].new_zeros(self.size, 0) if total is None else total.T
+            if total is None:  # no columns
+                return torch.zeros(self.size, len(vectors[0]), dtype=self.dtype, device=self.device)
+            return total.T
 
         return self._batches.fitted(work)
 
