@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from tests.derivatives.making import (
@@ -16,8 +18,9 @@ from tests.derivatives.making import (
 )
 from torch import Tensor, nn
 
-from whynet.derivatives.loss_curvature import output_curvature
+from whynet.derivatives.output_derivatives import output_derivatives
 from whynet.derivatives.products import gradient, loss
+from whynet.models.losses import IGNORED, load_loss
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}
 DTYPES = list(TOLERANCE)
@@ -62,7 +65,41 @@ def test_curvature_of_cross_entropy(classes: int, dtype: torch.dtype) -> None:
     p = outputs.softmax(-1) * (y >= 0)[..., None]
     spread = torch.diag_embed(p) - p[..., :, None] * p[..., None, :]
     wanted = torch.einsum("ntab,kntb->knta", spread, tangent)
-    assert close(output_curvature("categorical", outputs, y)(tangent), wanted)
+    assert close(output_derivatives("categorical", outputs, y).curve(tangent), wanted)
+
+
+def targets_of(loss: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Targets of every kind: labels of which one is not scored, and rows that sum to 1.0005."""
+    if loss == "labels":
+        y = labels(math.prod(shape[:-1]), shape[-1]).reshape(shape[:-1])
+        y.view(-1)[1] = IGNORED
+        return y
+    values = normal(*shape, seed=4, dtype=dtype)
+    if loss == "probabilities":
+        return values.softmax(-1) * 1.0005
+    return values.sigmoid() if loss == "bce" else values
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(6, 4), (5, 3, 20), (7, 1)])
+@pytest.mark.parametrize("loss", ["labels", "probabilities", "bce", "mse"])
+def test_output_derivatives(loss: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """Against differentiation of the loss itself, for one tangent and for several at once."""
+    name = "cross_entropy" if loss in ("labels", "probabilities") else loss
+    if name == "cross_entropy" and shape[-1] == 1:
+        shape = (7, 2)
+    rule = load_loss(name)
+    outputs = normal(*shape, dtype=dtype).requires_grad_()
+    y = targets_of(loss, shape, dtype)
+    (slope,) = torch.autograd.grad(rule.sums(outputs, y)[0], outputs, create_graph=True)
+    tangents = normal(3, *shape, seed=5, dtype=dtype)
+    curved = [torch.autograd.grad(slope, outputs, t, retain_graph=True)[0] for t in tangents]
+    assert rule.likelihood is not None
+    known = output_derivatives(rule.likelihood, outputs.detach(), y)
+    assert known.slope is not None
+    assert close(known.slope(), slope.detach())
+    assert close(known.curve(tangents), torch.stack(curved))
+    assert close(known.curve(tangents[0]), curved[0])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

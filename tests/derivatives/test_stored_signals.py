@@ -279,7 +279,7 @@ def test_without_memory_for_signals_the_graphs_are_taken(monkeypatch: pytest.Mon
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_compiled_sums(dtype: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("whynet.numerics.signal_sums.SHARED", 100)
+    monkeypatch.setattr("whynet.numerics.shared_rows.SHARED", 100)
     generator = np.random.default_rng(0)
     tolerance = 1e-5 if dtype == "float32" else 1e-12
     for outputs, count in ((1, 1), (3, 4), (4, 7), (10, 8)):

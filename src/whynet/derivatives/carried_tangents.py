@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import functional
 
+from whynet.derivatives.carried_smooth import carried_smooth
 from whynet.derivatives.dense_operations import carried_dense
 from whynet.derivatives.layer_norm_operations import carried_layer_norm
 from whynet.derivatives.replaced_functions import DTYPES, replacing
@@ -78,7 +79,7 @@ def _carried(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Pair 
         function = bound_call(STRAIGHT[func], rest, kwargs)
         found: Pair = _Straight.apply(x, moved, function)  # type: ignore[no-untyped-call]
     else:
-        found = _Smooth.apply(x, moved, bound_call(SMOOTH[func], rest, kwargs))  # type: ignore[no-untyped-call]
+        found = carried_smooth(x, moved, bound_call(SMOOTH[func], rest, kwargs))
     return found
 
 
@@ -119,29 +120,6 @@ class _Straight(torch.autograd.Function):
         (held,) = ctx.saved_tensors
         found = (None if g is None else straight(g, held, ctx.bent) for g in gradients)
         return *found, None
-
-
-class _Smooth(torch.autograd.Function):
-    """A smooth function of each number by itself."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, moved: Tensor, function: Callable[[Tensor], Tensor]) -> Pair:
-        slope = slope_of(function, x, 1)
-        ctx.function = function
-        ctx.save_for_backward(x, moved, slope)
-        ctx.set_materialize_grads(False)
-        return function(x), moved * slope
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        x, moved, slope = ctx.saved_tensors
-        g, h = gradients
-        by_x = None if g is None else g * slope
-        if h is None:
-            return by_x, None, None
-        bent = slope_of(ctx.function, x, 2).mul_(moved)
-        by_x = bent.mul_(h) if by_x is None else by_x.addcmul_(bent, h)
-        return by_x, h * slope, None
 
 
 class _Softmax(torch.autograd.Function):

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -28,8 +27,12 @@ from whynet.derivatives.exact_kernels import exact_kernels, kept_random_state
 from whynet.derivatives.gauss_newton import GaussNewtonPlan
 from whynet.derivatives.gauss_newton_plan import choose_gauss_newton
 from whynet.derivatives.linear_operator import LinearOperator
-from whynet.derivatives.loss_curvature import drawn_slopes, output_curvature
 from whynet.derivatives.objective import Network, Objective
+from whynet.derivatives.output_derivatives import (
+    OutputDerivatives,
+    drawn_slopes,
+    output_derivatives,
+)
 from whynet.derivatives.plan import THRESHOLD, Plan, make_probe
 from whynet.derivatives.products import CurvatureOperator, gauss_newton, gradient
 from whynet.models.fitting_rows import row_count
@@ -49,13 +52,13 @@ def half_squares(outputs: Tensor, targets: Any) -> Tensor:
     return outputs.square().sum() / 2
 
 
-def _identity(outputs: Tensor, targets: Any) -> Any:
-    return lambda tangent: tangent
+def _of_half_squares(outputs: Tensor, targets: Any) -> OutputDerivatives:
+    return OutputDerivatives(lambda tangent: tangent, lambda: outputs)
 
 
 def squares_of(objective: Objective, count: float) -> Objective:
     """Return the objective whose Gauss-Newton matrix is J'J / count, J that of the outputs."""
-    return replace(objective, loss_sum=half_squares, curvature=_identity, count=count)
+    return replace(objective, loss_sum=half_squares, derivatives=_of_half_squares, count=count)
 
 
 def exact_fisher_objective(objective: Objective, loss: Loss) -> Objective | NotApplicable:
@@ -70,7 +73,13 @@ def exact_fisher_objective(objective: Objective, loss: Loss) -> Objective | NotA
         return NotApplicable(NO_MODEL.format(name=loss.name))
     if loss.built_in:
         return objective
-    return replace(objective, curvature=partial(output_curvature, loss.likelihood))
+    likelihood = loss.likelihood
+
+    def curvature_alone(outputs: Tensor, targets: Any) -> OutputDerivatives:
+        # Targets of a loss that is not built in may be smoothed: its slope is another.
+        return replace(output_derivatives(likelihood, outputs, targets), slope=None)
+
+    return replace(objective, derivatives=curvature_alone)
 
 
 def sampled_fisher_objective(
@@ -128,7 +137,7 @@ def example_losses(objective: Objective, loss: Loss) -> Objective:
 
 def mean_of_outputs(objective: Objective) -> Objective:
     """Return an objective of example losses as their mean."""
-    return replace(objective, loss_sum=lambda outputs, targets: outputs.sum(), curvature=None)
+    return replace(objective, loss_sum=lambda outputs, targets: outputs.sum(), derivatives=None)
 
 
 def fisher(

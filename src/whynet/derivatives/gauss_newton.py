@@ -180,10 +180,10 @@ def output_hessian(
 ) -> Linear:
     """Return the map from output tangents w to `H w`."""
     if way == "closed-form":
-        if objective.curvature is None:
+        if objective.derivatives is None:
             raise ValueError("the loss has no second derivative in closed form")
-        curved_by = objective.curvature(outputs, targets)
-        return lambda w, batched: curved_by(w)
+        curve = objective.derivatives(outputs, targets).curve
+        return lambda w, batched: curve(w)
     if way == "reverse":
         leaf = outputs.clone().requires_grad_()
         loss = objective.score(leaf, targets)

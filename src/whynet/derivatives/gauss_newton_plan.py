@@ -52,7 +52,7 @@ def choose_gauss_newton(probe: Probe, threshold: float) -> GaussNewtonPlan | Not
         references = _references(probe)
     except Exception as error:  # noqa: BLE001 - the network is foreign code and may raise anything
         return NotApplicable(f"Gauss-Newton products cannot be checked: {obstacle(error)}.")
-    known = probe.objective.curvature is not None
+    known = probe.objective.derivatives is not None
     loss_ways = [way for way in OUTPUT_WAYS if known or way != "closed-form"]
     for way, loss_way in pairs(JACOBIAN_WAYS, loss_ways):
         try:

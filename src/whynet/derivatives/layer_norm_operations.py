@@ -151,8 +151,8 @@ class _CarriedLayerNorm(torch.autograd.Function):
             _, bent, own = _derivatives(
                 (moved, turned, shifted), h, x, weight, ctx.mean, ctx.scale, True
             )
-            by_x = bent if by_x is None else by_x + bent
-            by_weight = own if by_weight is None else by_weight + own
+            by_x = bent if by_x is None else by_x.add_(bent)
+            by_weight = own if by_weight is None else by_weight.add_(own)
         return by_x, by_moved, by_weight, by_bias, None, None, None
 
 

@@ -13,12 +13,12 @@ from torch.func import functional_call
 from torch.utils._pytree import tree_leaves, tree_map
 
 from whynet.derivatives.exact_kernels import default_dtype
+from whynet.derivatives.output_derivatives import OutputDerivatives
 
 Network = Callable[..., Any]
 
-OutputCurvature = Callable[[Tensor, Any], Callable[[Tensor], Tensor]]
-"""Outputs and targets of a batch to the map from tangents of the outputs, which may have a leading
-axis of vectors, to the second derivative of the summed loss along them."""
+KnownDerivatives = Callable[[Tensor, Any], OutputDerivatives]
+"""Outputs and targets of a batch to the derivatives of the summed loss in the outputs."""
 
 
 def call_with_inputs(network: Network, inputs: Any) -> Tensor:
@@ -45,7 +45,7 @@ class Objective:
         count: number of scored examples over all batches.
         call: how the network is called with the inputs and what of its answer are the outputs.
         made_in: dtype of tensors that the network creates without naming one; None leaves it.
-        curvature: second derivative of `loss_sum` in the outputs, where it is known in closed form.
+        derivatives: those of `loss_sum` in the outputs, where they are known in closed form.
         separable: whether the loss of a batch is the sum of those of its rows, so that a batch may
             be cut (not where batch normalization uses the statistics of the batch).
 
@@ -59,7 +59,7 @@ class Objective:
     count: float
     call: Callable[[Network, Any], Tensor] = call_with_inputs
     made_in: torch.dtype | None = None
-    curvature: OutputCurvature | None = None
+    derivatives: KnownDerivatives | None = None
     separable: bool = True
 
     def forward(self, parameters: dict[str, Tensor], inputs: Any) -> Tensor:

@@ -24,6 +24,7 @@ from torch.autograd import forward_ad
 from whynet.derivatives.carried_tangents import carrying
 from whynet.derivatives.flat import Vector
 from whynet.derivatives.objective import Objective
+from whynet.derivatives.output_derivatives import OutputDerivatives
 from whynet.derivatives.ways import leaves_of, reverse
 
 SinglePass = Callable[[Any, Any, Vector], Vector]
@@ -52,25 +53,21 @@ def single_pass(objective: Objective, *, gauss_newton: bool) -> SinglePass:
         if moved is None:
             return tuple(torch.zeros_like(piece) for piece in vector)
         parameters = tuple(leaves.values())
-        if gauss_newton and objective.curvature is not None:
-            curved = objective.curvature(outputs.detach(), targets)(moved.detach())
+        known = _at(objective, outputs.detach(), targets, sloped=not gauss_newton)
+        curved = known.curve(moved.detach())
+        if known.slope is None or gauss_newton:
             return reverse((outputs,), parameters, (curved,), retain=False)
-        slope, curved = _slope_and_curvature(objective, outputs, targets, moved.detach())
-        if gauss_newton:
-            return reverse((outputs,), parameters, (curved,), retain=False)
-        return reverse((outputs, moved), parameters, (curved, slope), retain=False)
+        return reverse((outputs, moved), parameters, (curved, known.slope()), retain=False)
 
     return product
 
 
-def _slope_and_curvature(
-    objective: Objective, outputs: Tensor, targets: Any, moved: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return the slope of the loss in the outputs, and its second derivative along a tangent."""
-    leaf = outputs.detach().requires_grad_()
+def _at(objective: Objective, outputs: Tensor, targets: Any, *, sloped: bool) -> OutputDerivatives:
+    """Return the derivatives of the loss in the outputs, differentiating it where it must be."""
+    known = None if objective.derivatives is None else objective.derivatives(outputs, targets)
+    if known is not None and (known.slope is not None or not sloped):
+        return known
+    leaf = outputs.requires_grad_()
     loss = objective.score(leaf, targets)
-    if objective.curvature is not None:
-        (slope,) = torch.autograd.grad(loss, leaf)
-        return slope, objective.curvature(outputs.detach(), targets)(moved)
     (slope,) = torch.autograd.grad(loss, leaf, create_graph=True)
-    return slope.detach(), reverse((slope,), (leaf,), (moved,))[0]
+    return OutputDerivatives(lambda w: reverse((slope,), (leaf,), (w,))[0], slope.detach)

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from whynet.core.outcome import NotApplicable
 from whynet.core.seeds import seed_from
-from whynet.derivatives.loss_curvature import output_curvature
 from whynet.derivatives.objective import Network, Objective, in_training_mode
 from whynet.derivatives.out_of_memory import Pieces
+from whynet.derivatives.output_derivatives import output_derivatives
 from whynet.derivatives.plan import Plan, choose_plan
 from whynet.models.network_checks import select_output
 from whynet.models.subject import Split, Subject
@@ -61,7 +61,7 @@ def objective_from(
         return subject.loss.sums(outputs, targets)[0]
 
     likelihood = subject.loss.likelihood if subject.loss.built_in else None
-    curvature = None if likelihood is None else partial(output_curvature, likelihood)
+    derivatives = None if likelihood is None else partial(output_derivatives, likelihood)
     objective = Objective(
         subject.module,
         subject.parameters,
@@ -70,7 +70,7 @@ def objective_from(
         batches,
         0.0,
         call,
-        curvature=curvature,
+        derivatives=derivatives,
     )
     return replace(objective, count=_count(subject, objective))
 

@@ -130,9 +130,8 @@ def prepare_reverse_over_reverse(objective: Objective, inputs: Any, targets: Any
     gradient of the batch.
 
     """
-    parameters = tuple(objective.parameters.values())
     with rewritten():
-        _, leaves, gradient = loss_gradient(objective, parameters, inputs, targets, keep=True)
+        leaves, gradient = _differentiable_gradient(objective, inputs, targets)
 
     def one(vector: Vector) -> Vector:
         return reverse(gradient, leaves, vector)
@@ -141,6 +140,40 @@ def prepare_reverse_over_reverse(objective: Objective, inputs: Any, targets: Any
         return reverse(gradient, leaves, vectors, batched=True)
 
     return BatchProduct(one, many)
+
+
+def _differentiable_gradient(
+    objective: Objective, inputs: Any, targets: Any
+) -> tuple[Vector, Vector]:
+    """Return leaves and gradient of one batch, to be differentiated once more in reverse."""
+    if objective.derivatives is not None:
+        leaves = leaves_of(objective)
+        outputs = objective.forward(leaves, inputs)
+        known = objective.derivatives(outputs.detach(), targets)
+        if known.slope is not None:
+            slope: Tensor = _Slope.apply(outputs, known.slope, known.curve)  # type: ignore[no-untyped-call]
+            parameters = tuple(leaves.values())
+            return parameters, reverse((outputs,), parameters, (slope,), create_graph=True)
+    point = tuple(objective.parameters.values())
+    return loss_gradient(objective, point, inputs, targets, keep=True)[1:]
+
+
+class _Slope(torch.autograd.Function):
+    """The gradient of a loss in the outputs, whose derivative is known in closed form."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        outputs: Tensor,
+        slope: Callable[[], Tensor],
+        curve: Callable[[Tensor], Tensor],
+    ) -> Tensor:
+        ctx.curve = curve
+        return slope()
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        return ctx.curve(cotangents[0]), None, None
 
 
 def prepare_forward_over_reverse(objective: Objective, inputs: Any, targets: Any) -> BatchProduct:

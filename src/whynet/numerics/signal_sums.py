@@ -6,20 +6,15 @@ positions, U units. PyTorch takes such sums as many tiny matrix products, at a t
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
-
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from whynet.numerics.shared_rows import share_rows
+
 Array = NDArray[np.floating]
 
 FAST = {"reassoc", "contract", "nsz"}
-
-SHARED = 2**22
-"""Numbers of an output's changes from which on threads share the rows."""
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -88,7 +83,7 @@ def add_pushed(signals: Array, changes: Array, total: Array, threads: int) -> No
         threads: most that share the rows.
 
     """
-    _shared(_pushed, (signals, changes, total), changes.size, threads)
+    share_rows(_pushed, (signals, changes, total), changes.size, threads)
 
 
 def pull_signals(signals: Array, weights: Array, found: Array, threads: int) -> None:
@@ -101,21 +96,4 @@ def pull_signals(signals: Array, weights: Array, found: Array, threads: int) -> 
         threads: most that share the rows.
 
     """
-    _shared(_pulled, (signals, weights, found), found.size, threads)
-
-
-def _shared(
-    kernel: Callable[..., None], arrays: tuple[Array, ...], numbers: int, threads: int
-) -> None:
-    rows = len(arrays[0])
-    parts = min(threads, rows, numbers // SHARED)
-    if parts < 2:
-        kernel(*arrays)
-        return
-    edges = [rows * i // parts for i in range(parts + 1)]
-    with ThreadPoolExecutor(parts) as team:
-        waiting = [
-            team.submit(kernel, *(array[a:b] for array in arrays)) for a, b in pairwise(edges)
-        ]
-        for one in waiting:
-            one.result()
+    share_rows(_pulled, (signals, weights, found), found.size, threads)
