@@ -12,9 +12,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 MaybeTensor = Tensor | None
 """What may be absent: a tangent, a bias, a gradient."""
+
+FULL = 16
+"""Columns that fill the kernels of float32 products on a CPU: fewer take longer, from `FEW` on."""
+
+FEW = 5
 
 
 def dense(
@@ -32,9 +38,9 @@ def dense(
     Cost: three matrix products for value and gradients, six more for the derivative of these.
 
     """
-    rows = input.reshape(-1, input.shape[-1])
+    rows = input if input.ndim == 2 else input.reshape(-1, input.shape[-1])
     found: Tensor = _Dense.apply(rows, weight, bias)  # type: ignore[no-untyped-call]
-    return found.reshape(*input.shape[:-1], len(weight))
+    return found if input.ndim == 2 else found.reshape(*input.shape[:-1], len(weight))
 
 
 class _Dense(torch.autograd.Function):
@@ -105,11 +111,15 @@ def carried_dense(
     Cost: three matrix products, and five back.
 
     """
+    found: tuple[Tensor, Tensor]
+    if x.ndim == 2:
+        found = _CarriedDense.apply(x, moved, weight, turned, bias, shifted)  # type: ignore[no-untyped-call]
+        return found
     rows = x.reshape(-1, x.shape[-1])
     along = None if moved is None else moved.reshape(rows.shape)
-    value, tangent = _CarriedDense.apply(rows, along, weight, turned, bias, shifted)  # type: ignore[no-untyped-call]
+    found = _CarriedDense.apply(rows, along, weight, turned, bias, shifted)  # type: ignore[no-untyped-call]
     shape = (*x.shape[:-1], len(weight))
-    return value.reshape(shape), tangent.reshape(shape)
+    return found[0].reshape(shape), found[1].reshape(shape)
 
 
 class _CarriedDense(torch.autograd.Function):
@@ -131,7 +141,7 @@ class _CarriedDense(torch.autograd.Function):
         if turned is not None:
             tangent = _affine(shifted, x, turned)
             if moved is not None:
-                tangent.addmm_(moved, weight.T)
+                _add_product(tangent, moved, weight.T)
         elif moved is not None:
             tangent = _affine(shifted, moved, weight)
         else:
@@ -157,7 +167,24 @@ class _CarriedDense(torch.autograd.Function):
 
 
 def _affine(added: MaybeTensor, rows: Tensor, matrix: Tensor) -> Tensor:
-    return rows @ matrix.T if added is None else torch.addmm(added, rows, matrix.T)
+    return _sum_of_two(added, rows, matrix.T)
+
+
+def _sum_of_two(added: MaybeTensor, left: Tensor, right: Tensor) -> Tensor:
+    """Multiply matrices and add a row or a matrix, which is left as it is."""
+    columns = right.shape[1]
+    if FEW <= columns < FULL and left.dtype == torch.float32 and left.device.type == "cpu":
+        filled = functional.pad(right.T, (0, 0, 0, FULL - columns)).T
+        found = (left @ filled)[:, :columns]
+        return found.contiguous() if added is None else found + added
+    return left @ right if added is None else torch.addmm(added, left, right)
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Add a product of matrices to a total, in place."""
+    if FEW <= right.shape[1] < FULL:
+        return total.add_(_sum_of_two(None, left, right))
+    return total.addmm_(left, right)
 
 
 def _sum_of_products(
@@ -172,9 +199,9 @@ def _sum_of_products(
         parts = [left @ right for left, right in whole]
         return sum(parts[1:], parts[0]) if added is None else sum(parts, added)
     (left, right), *others = whole
-    total = left @ right if added is None else torch.addmm(added, left, right)
+    total = _sum_of_two(added, left, right)
     for left, right in others:
-        total.addmm_(left, right)
+        _add_product(total, left, right)
     return total
 
 
