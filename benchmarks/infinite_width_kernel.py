@@ -93,8 +93,9 @@ def main() -> int:
     parser.add_argument("--peer", help="a Python that has neural-tangents")
     asked = parser.parse_args()
     torch.set_num_threads(1)
+    torch.manual_seed(0)
     x = inputs()
-    module = mlp.build(FEATURES, [8] * DEPTH, 1, parametrization="ntk", bias=False)
+    module = mlp.build(FEATURES, [64] * DEPTH, 1, parametrization="ntk", bias=False)
     limit = infinite_width(module)
 
     def run() -> NDArray[np.float32]:

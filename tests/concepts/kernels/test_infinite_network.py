@@ -14,6 +14,7 @@ from whynet import InputError, Subject, kernels
 from whynet.concepts.kernels.theory.infinite_width import wide_kernels
 from whynet.derivatives.empirical_ntk import empirical_ntk, plan_ntk
 from whynet.models.families import mlp
+from whynet.training.supervised import seeded
 
 WIDTH, OUTPUTS, DRAWS = 256, 24, 10
 
@@ -173,7 +174,8 @@ def test_published_values() -> None:
     wanted = [(0.6089978, 0.9423311), (0.6839057, 1.3514796), (0.7381282, 1.7378447)]
     for depth, (covariance, tangent) in enumerate(wanted, 1):
         module = mlp.build(2, [8] * depth, 1, parametrization="ntk", bias=False)
-        found = kernels.infinite_width(module).kernels(x)
+        known = {name: 1.0 for name, _ in module.named_parameters()}
+        found = kernels.infinite_width(module, variances=known).kernels(x)
         assert found.covariance[0, 1] == pytest.approx(covariance / 2, abs=5e-8)
         assert found.tangent[0, 1] == pytest.approx(tangent / 2, abs=5e-8)
         assert found.tangent[0, 0] == pytest.approx((depth + 1) / 2, abs=1e-12)
@@ -311,3 +313,35 @@ def test_refusals_of_inputs() -> None:
     flat = kernels.infinite_width(NETWORKS["flattened"][0]())
     with pytest.raises(InputError, match=r"first: found inputs with 0 spatial sides"):
         flat.kernels(np.zeros((2, 5)))
+
+
+def test_variances_of_few_entries() -> None:
+    """A last layer of eight weights fits several ways to draw them; the first layers tell which."""
+    right = 0
+    for seed in range(200):
+        with seeded(seed):
+            module = mlp.build(64, [8] * 3, 1, parametrization="ntk", bias=False)
+        limit = kernels.infinite_width(module)
+        laws = [step.law for step in limit.steps if step.law is not None]
+        gains = [law.gain * law.variance for law in laws]
+        right += gains == pytest.approx([2, 2, 2, 1])
+        assert gains[-1] == pytest.approx(1) or limit.notes
+    assert right >= 190
+
+
+def test_a_last_layer_of_another_way_is_told_by_its_entries() -> None:
+    for seed in range(50):
+        with seeded(seed):
+            module = mlp.build(64, [200], 1, bias=False)
+        limit = kernels.infinite_width(module)
+        laws = [step.law for step in limit.steps if step.law is not None]
+        assert [law.gain * law.variance for law in laws] == pytest.approx([2, 1])
+        assert limit.notes == ()
+
+
+def test_what_fits_several_ways_alone_says_so() -> None:
+    with seeded(1):
+        module = nn.Linear(4, 1, bias=False)
+    (note,) = kernels.infinite_width(module).notes
+    assert note.startswith("The variance of weight is taken for")
+    assert note.endswith("as well: give it by `variances`.")

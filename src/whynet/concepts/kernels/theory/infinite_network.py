@@ -186,7 +186,8 @@ def infinite_width(
     rectified units, erf, GELU, sine, cosine; a series with a stated error of tanh, sigmoid, SiLU,
     softplus, GELU by tanh. Weights are drawn independently around zero; the variance of each
     tensor is recognized (1, or LeCun's, He's or PyTorch's over the fan-in, within four standard
-    errors), or else measured, which a note says.
+    errors; where several of them are, the likeliest, those that other tensors have before others,
+    which a note says), or else measured, which a note says too.
 
     Args:
         module: the network; it is not changed.

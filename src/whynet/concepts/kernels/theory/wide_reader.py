@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -31,6 +32,9 @@ NATURAL = (1.0, 2.0, 1.0 / 3.0)
 
 DEVIATIONS = 4.0
 """Standard errors within which a measured variance is taken for one of them."""
+
+ODDS = math.log(20.0)
+"""How much likelier a way to draw a parameter must be to be taken without a note."""
 
 WANTED = (
     "dense layers, convolutions without groups, average pooling, sums of branches, layer and RMS "
@@ -125,6 +129,8 @@ class Reader:
         notes: on variances.
         found: what each node is: the number of a step, or a parameter.
         used: parameters that a layer has.
+        habits: of how many parameters it was clear in which way they were drawn: their variance
+            times the fan-in, 0 where that is 1 whatever the fan-in.
         gaussian: of each step, whether its values are Gaussian in the limit.
         above: of each step, all that it hangs on.
 
@@ -137,6 +143,7 @@ class Reader:
     notes: list[str] = field(default_factory=list)
     found: dict[fx.Node, int | Reading] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    habits: Counter[float] = field(default_factory=Counter)
     gaussian: list[bool] = field(default_factory=list)
     above: list[frozenset[int]] = field(default_factory=list)
 
@@ -193,20 +200,42 @@ class Reader:
         )
 
     def variance(self, reading: Reading, fan: int) -> float:
-        """Return the variance of a parameter's entries: given, recognized, or measured."""
+        """Return the variance of a parameter's entries: given, recognized, or measured.
+
+        Where few entries fit several ways to draw them, one that other parameters were drawn in is
+        taken for likelier.
+        """
         if reading.name in self.variances:
             return float(self.variances[reading.name])
         values = reading.tensor.detach().double()
         measured = float(values.square().mean())
         if measured == 0:
             return 0.0
-        error = math.sqrt(2 / values.numel())
-        known = [1.0, *(natural / fan for natural in NATURAL)]
-        nearest = min(known, key=lambda value: abs(math.log(value / measured)))
-        if abs(measured / nearest - 1) <= DEVIATIONS * error:
-            return nearest
+        count = values.numel()
+        error = math.sqrt(2 / count)
+        known = {0.0: 1.0, **{natural: natural / fan for natural in NATURAL}}
+        fits = {key: v for key, v in known.items() if abs(measured / v - 1) <= DEVIATIONS * error}
+        if fits:
+            # Log-likelihoods of normal entries; ways that the network has not shown are unlikely.
+            likely = {
+                key: -count / 2 * (math.log(v) + measured / v)
+                - (ODDS if self.habits and not self.habits[key] else 0.0)
+                for key, v in fits.items()
+            }
+            taken = max(likely, key=lambda key: likely[key])
+            close = {fits[key] for key in fits if likely[key] > likely[taken] - ODDS}
+            others = sorted(close - {fits[taken]})
+            if others:
+                self.notes.append(
+                    f"The variance of {reading.name} is taken for {fits[taken]:.3g}; its {count:,} "
+                    f"entries fit {', '.join(f'{v:.3g}' for v in others)} as well: give it by "
+                    "`variances`."
+                )
+            else:
+                self.habits[taken] += 1
+            return fits[taken]
         self.notes.append(
             f"The variance of {reading.name}, {measured:.3g}, is measured on its "
-            f"{values.numel():,} entries, with a relative error of about {error:.1g}."
+            f"{count:,} entries, with a relative error of about {error:.1g}."
         )
         return measured

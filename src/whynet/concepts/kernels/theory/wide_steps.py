@@ -55,7 +55,17 @@ def wide_steps(
     except RefusedError as error:
         raise InputError("model", _attention(copied) or f"a network that is not read, for {error}",
                          WANTED) from error  # fmt: skip
-    reader = Reader(copied, trained, variances or {})
+    first = Reader(copied, trained, variances or {})
+    found = _read_all(first, graph)
+    if not first.notes:
+        return found, ()
+    # Again, knowing how most parameters were drawn.
+    reader = Reader(copied, trained, variances or {}, habits=first.habits)
+    return _read_all(reader, graph), tuple(reader.notes)
+
+
+def _read_all(reader: Reader, graph: fx.Graph) -> tuple[Step, ...]:
+    """Return the steps up to the output."""
     for node in graph.nodes:
         if node.op != "output":
             _read(reader, node)
@@ -63,7 +73,7 @@ def wide_steps(
         last = reader.step_of(node, node.args[0])
         if not reader.gaussian[last] or reader.steps[last].kind == "input":
             raise InputError("model", "an output that is no dense layer's", WANTED)
-        return tuple(reader.steps[: last + 1]), tuple(reader.notes)
+        return tuple(reader.steps[: last + 1])
     raise InputError("model", "a network without an output", WANTED)
 
 
