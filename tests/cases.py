@@ -46,9 +46,9 @@ Inputs = Tensor | dict[str, Tensor]
 Data = tuple[Inputs, Tensor]
 
 _SPLITS = frozenset({"train-data", "test-data", "deterministic", "trainable"})
-SMOOTH: Final = _SPLITS | {"float-inputs", "classification"}
+SMOOTH: Final = _SPLITS | {"float-inputs", "movable-inputs", "classification"}
 PIECEWISE: Final = SMOOTH | {"piecewise-linear"}
-TOKENS: Final = _SPLITS | {"classification"}
+TOKENS: Final = _SPLITS | {"token-inputs", "movable-inputs", "classification"}
 
 
 @dataclass(frozen=True)

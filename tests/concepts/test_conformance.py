@@ -93,7 +93,7 @@ def known(case: str, **options: Any) -> Subject:
 def test_every_instrument_measures_some_case(instrument: str) -> None:
     """So that the conformance rows above see more than refusals."""
     module = load_instrument(instrument)
-    for case in ("relu-mlp", "regression", "binary"):
+    for case in ("relu-mlp", "regression", "binary", "tokens"):
         if isinstance(run_once(module, known(case)), Measurement):
             return
     pytest.fail(f"{instrument} refuses every case that has everything")

@@ -10,6 +10,9 @@ TAGS: Final[dict[str, str]] = {
     "classification": "it is about class labels, and this task has none",
     "regression": "it is about real-valued targets, and this task has class labels",
     "float-inputs": "it moves inputs continuously, and these inputs are tokens or structured",
+    "token-inputs": "it swaps tokens, and no embedding layer of the network reads tokens",
+    "movable-inputs": "it moves inputs continuously, and these are neither real numbers nor tokens "
+    "that one embedding layer reads",
     "deterministic": "two calls of the network on the same input differ, even in evaluation mode",
     "trainable": "no parameter is trainable (all are frozen or there are none)",
     "piecewise-linear": "the network is not piecewise linear",

@@ -232,10 +232,11 @@ def _panels(
         if answer.panel is None:
             continue
         panel, name = answer.panel, _panel_id(report, answer)
-        results = [report.outcomes.get(i) for i in dict.fromkeys(answer.question.uses)]
+        needed = answer.question.uses or answer.question.may_use
+        results = [report.outcomes.get(i) for i in dict.fromkeys(needed)]
         measured = [result for result in results if isinstance(result, Measurement)]
         notes = dict.fromkeys(note for result in measured for note in result.notes)
-        cited = (report.outcomes.get(i) for i in answer.question.uses or answer.question.may_use)
+        cited = (report.outcomes.get(i) for i in needed)
         cites = dict.fromkeys(
             key for result in cited if isinstance(result, Measurement) for key in result.cites
         )

@@ -30,6 +30,7 @@ from whynet.models.network_checks import (
 from whynet.models.piecewise_linear import PiecewiseLinearGraph, piecewise_linear_graph
 from whynet.models.preservation import preserved
 from whynet.models.retraining import Log, Trainer, Variation
+from whynet.models.token_vectors import TokenVectors, token_vectors
 from whynet.models.trajectory import Trajectory
 
 Split = Literal["train", "test"]
@@ -138,8 +139,6 @@ class Subject:
     def __repr__(self) -> str:
         return f"Subject({self.name!r}, {self.facts.architecture}, loss={self.loss.name!r})"
 
-    # ---- the network as a pure function -------------------------------------------------
-
     @cached_property
     def parameters(self) -> dict[str, Tensor]:
         """Trainable parameters, detached, tied ones once, in the order of the module."""
@@ -234,18 +233,19 @@ class Subject:
     def _outputs(self) -> dict[str, tuple[Tensor, Tensor]]:
         return {}
 
-    # ---- facts --------------------------------------------------------------------------
-
     @cached_property
     def tags(self) -> frozenset[str]:
         """The facts of `whynet.core.tags` that hold for this subject."""
         data = self.test if self.test is not None else self.train
+        embedded = data is not None and isinstance(token_vectors(self), TokenVectors)
         held = {
             "test-data": self.test is not None,
             "train-data": self.train is not None,
             "classification": "classification" in self.loss.task,
             "regression": self.loss.task == "regression",
             "float-inputs": data is not None and data.is_float,
+            "token-inputs": embedded,
+            "movable-inputs": embedded or (data is not None and data.is_float),
             "deterministic": self._deterministic,
             "trainable": bool(self.parameters),
             "piecewise-linear": isinstance(self.graph, PiecewiseLinearGraph),
@@ -304,8 +304,6 @@ class Subject:
         if self.loss.task != "classification" or (self.test is None and self.train is None):
             return 0
         return int(self.output_shape[-1])
-
-    # ---- related subjects ---------------------------------------------------------------
 
     @cached_property
     def initial(self) -> Subject | None:

@@ -19,6 +19,13 @@ Chosen for machines that do other work as well: below it two threads would often
 idle one and are several times slower on a busy one (`benchmarks/threads.py`)."""
 
 
+MOST_WORK = 2e12
+"""Floating-point operations that passes over a large network's rows may take: a minute."""
+
+LEAST_ROWS = 32
+"""Rows that are taken in any case, where there are so many."""
+
+
 def advised_threads(subject: Subject) -> int:
     """Choose the number of threads from the network and the batch size alone.
 
@@ -48,6 +55,22 @@ def forward_work(subject: Subject) -> float | None:
     except Exception:  # noqa: BLE001 - the user's code may not run under a dispatch mode
         return None
     return float(counter.get_total_flops()) / rows
+
+
+def affordable_rows(subject: Subject, passes: float, most: int) -> int:
+    """Return how many rows may take so many forward passes: all, or fewer of a large network.
+
+    Args:
+        subject: the network.
+        passes: forward passes of a row.
+        most: rows there are, or are wanted.
+
+    Cost: one forward pass over at most 4 rows.
+    """
+    work = forward_work(subject)
+    if not work:
+        return most
+    return max(min(most, LEAST_ROWS), min(most, int(MOST_WORK / (work * passes))))
 
 
 @contextmanager

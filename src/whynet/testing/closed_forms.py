@@ -49,6 +49,7 @@ def closed_forms() -> dict[str, ClosedForm]:
     from whynet.testing.regression_forms import finite_regression
     from whynet.testing.robustness_forms import linear_classifier
     from whynet.testing.size_forms import two_layer_classes
+    from whynet.testing.token_forms import token_bag
     from whynet.testing.training_forms import linear_training
     from whynet.testing.width_forms import one_step_starts, one_step_widths
 
@@ -63,6 +64,7 @@ def closed_forms() -> dict[str, ClosedForm]:
         "hinges": hinges(),
         "relu-kernel": relu_kernel(),
         "linear-classifier": linear_classifier(),
+        "token-bag": token_bag(),
         "noisy-halfspace": noisy_halfspace(),
         "gaussian-classes": gaussian_classes(),
         "two-layer-classes": two_layer_classes(),

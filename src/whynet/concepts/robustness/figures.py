@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from whynet.core.estimate import Estimate
+
 Curve = tuple[str, np.ndarray, np.ndarray]
 """Name, values `[radii]`, bounds `[2, radii]`."""
 
@@ -48,3 +50,34 @@ def accuracy_curves(
     axes.set_ylim(0, 103)
     axes.grid(axis="y")
     figure.legend(loc="outside upper right", ncols=3, frameon=False, fontsize="small")
+
+
+def accuracy_bars(figure: Figure, bars: Sequence[tuple[str, Estimate]], constant: float) -> None:
+    """Draw accuracies under each other, with their intervals.
+
+    Args:
+        figure: empty figure.
+        bars: names and accuracies, from above; the last one is drawn in the accent color.
+        constant: accuracy of the best constant answer.
+
+    """
+    axes = figure.subplots()
+    for place, (_, one) in enumerate(reversed(bars)):
+        color = "C0" if place == 0 else "0.45"
+        axes.plot([100 * one.low, 100 * one.high], [place, place], color=color, linewidth=2)
+        axes.plot([100 * one.value], [place], "o", color=color, markersize=6)
+    axes.axvline(100 * constant, color="0.3", linewidth=0.8)
+    axes.annotate(
+        "best constant answer",
+        (100 * constant, len(bars) - 0.5),
+        xytext=(3, -2),
+        textcoords="offset points",
+        va="top",
+        color="0.35",
+        fontsize="small",
+    )
+    axes.set_yticks(range(len(bars)), [name for name, _ in reversed(bars)])
+    axes.set_ylim(-0.5, len(bars) - 0.5)
+    axes.set_xlim(0, 103)
+    axes.set_xlabel("accuracy (%)")
+    axes.grid(axis="x")

@@ -28,6 +28,16 @@ def tokens_of(inputs: Any) -> tuple[Tensor, Tensor | None] | None:
     """
     if isinstance(inputs, Tensor):
         return (inputs.flatten(1), None) if _whole(inputs) else None
+    name = token_entry(inputs)
+    if name is None:
+        return None
+    tokens = inputs[name]
+    masks = [v for key, v in inputs.items() if "mask" in key and v.shape == tokens.shape]
+    return tokens.flatten(1), (masks[0] != 0).flatten(1) if masks else None
+
+
+def token_entry(inputs: Any) -> str | None:
+    """Return which entry of a dict of inputs holds the tokens; None where there is no telling."""
     if not isinstance(inputs, Mapping):
         return None
     whole = {
@@ -36,13 +46,9 @@ def tokens_of(inputs: Any) -> tuple[Tensor, Tensor | None] | None:
         if _whole(value) and "mask" not in name and name not in _BESIDE
     }
     name = next((known for known in _IDS if known in whole), None)
-    if name is None:
-        if len(whole) != 1:
-            return None
-        name = next(iter(whole))
-    tokens = whole[name]
-    masks = [v for key, v in inputs.items() if "mask" in key and v.shape == tokens.shape]
-    return tokens.flatten(1), (masks[0] != 0).flatten(1) if masks else None
+    if name is not None or len(whole) != 1:
+        return name
+    return str(next(iter(whole)))
 
 
 def _whole(value: Any) -> bool:

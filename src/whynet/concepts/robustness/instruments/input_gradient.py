@@ -13,15 +13,20 @@ from whynet.core.estimate import Estimate
 from whynet.core.instrument import Instrument
 from whynet.core.measurement import Measurement, Quantity
 from whynet.core.outcome import NotApplicable
+from whynet.models.data.examples import Examples
+from whynet.models.data.token_counts import tokens_of
 from whynet.models.scores import IGNORED, has_one_label, labels_of
 from whynet.models.subject import Subject
+from whynet.models.threads import affordable_rows
+from whynet.models.token_vectors import TokenVectors, movable, token_vectors
 from whynet.numerics import intervals
 
 INSTRUMENT = Instrument(
     title="gradients with respect to the input, and first-order distance to the decision boundary",
     unit="ratio",
-    needs=("test-data", "float-inputs", "deterministic"),
-    cost="two gradients of every test row, one an output for regression",
+    needs=("test-data", "movable-inputs", "deterministic"),
+    cost="two gradients of every test row, one an output for regression; of fewer rows of tokens "
+    "where the network is large",
     cites=("goodfellow2015",),
     closed_form="linear-classifier",
 )
@@ -29,16 +34,33 @@ INSTRUMENT = Instrument(
 NORMS = ("l1", "l2")
 """Norms of a gradient; a change of size r in the dual norm (l∞, l2) moves by at most r times it."""
 
+PASSES = 6
+"""Forward passes that the gradients of loss and margin cost."""
+
 MOST_OUTPUTS = 64
+
+MOST_TOKENS = 1000
+"""Tokens whose nearest other is looked for."""
 
 
 @dataclass(frozen=True)
 class State:
-    """The subject, and per quantity `[examples, norms]` once the one round has run."""
+    """What stands before and after the one round.
+
+    Attributes:
+        subject: the network.
+        gradients: per quantity `[examples, norms]`.
+        distance: `[examples, norms]` to the decision boundary, to first order.
+        apart: of tokens, median distance of a vector to the nearest other.
+        notes: full sentences.
+
+    """
 
     subject: Subject
     gradients: dict[str, np.ndarray] = field(default_factory=dict)
     distance: np.ndarray | None = None
+    apart: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 def start(subject: Subject, seed: int) -> State | NotApplicable:
@@ -47,21 +69,73 @@ def start(subject: Subject, seed: int) -> State | NotApplicable:
 
 
 def advance(state: State) -> State:
-    """Differentiate every test row with respect to its input."""
+    """Differentiate test rows with respect to their inputs, or to the vectors of their tokens."""
     subject = state.subject
+    if not subject.examples("test").is_float:
+        return _of_tokens(subject)
+    return _differentiated(subject, subject.examples("test"))
+
+
+def _of_tokens(subject: Subject) -> State:
+    """Differentiate as many rows as are affordable, and see how far tokens are apart."""
+    held = token_vectors(subject)
+    assert isinstance(held, TokenVectors)
+    count = subject.examples("test").count
+    rows = affordable_rows(subject, PASSES, count)
+    notes = [
+        "The inputs are tokens, which cannot be moved a little: their vectors are, as the "
+        "embedding layer gives them, and no token need have the vectors in between."
+    ]
+    places = [i * count // rows for i in range(rows)]
+    if rows < count:
+        notes.append(f"The network is large: {rows} of {count} test rows were differentiated.")
+    found = _differentiated(subject, subject.examples("test").subset(places))
+    return replace(found, apart=nearest_token(subject, held.table), notes=tuple(notes))
+
+
+def nearest_token(subject: Subject, table: Tensor) -> float:
+    """Return the median, over tokens of the test data, of the distance to the nearest other one.
+
+    Args:
+        subject: of tokens.
+        table: vectors of all tokens, `[tokens, features]`.
+
+    """
+    seen: set[int] = set()
+    for inputs, _ in subject.batches("test"):
+        found = tokens_of(inputs)
+        assert found is not None
+        tokens, counted = found
+        seen |= set((tokens if counted is None else tokens[counted]).flatten().tolist())
+    ordered = sorted(seen)
+    chosen = [ordered[i * len(ordered) // MOST_TOKENS] for i in range(MOST_TOKENS)]
+    places = torch.tensor(ordered if len(ordered) <= MOST_TOKENS else chosen)
+    every = table.detach().cpu().double()
+    least = []
+    size = max(1, 2**24 // len(every))
+    for part in (places[i : i + size] for i in range(0, len(places), size)):
+        gaps = torch.cdist(every[part], every)
+        gaps[torch.arange(len(part)), part] = torch.inf
+        least.append(gaps.amin(1))
+    return float(torch.cat(least).median())
+
+
+def _differentiated(subject: Subject, examples: Examples) -> State:
     outputs, _ = subject.outputs("test")
     labeled = "classification" in subject.loss.task and has_one_label(subject.loss, outputs)
     entries = int(np.prod(outputs.shape[1:]))
     pieces: dict[str, list[np.ndarray]] = {}
     margins = []
-    for inputs, targets in subject.batches("test"):
+    batches = examples.batches(subject.batch_size, device=subject.device, dtype=subject.dtype)
+    for inputs, targets in batches:
         with torch.enable_grad():
-            x = inputs.detach().requires_grad_()
-            out = subject.forward(subject.parameters, x)
+            start, forward = movable(subject, inputs)
+            x = start.requires_grad_()
+            out = forward(x)
             loss = subject.loss.per_example(out, targets)
             found = {"loss": _norms(_gradient(loss, x))}
             if labeled:
-                margin = _margins(subject, out, targets)
+                margin = leads(subject, out, targets)
                 found["margin"] = _norms(_gradient(margin, x))
                 margins.append(margin.detach().double().cpu().numpy())
             elif subject.loss.task == "regression" and entries <= MOST_OUTPUTS:
@@ -71,11 +145,11 @@ def advance(state: State) -> State:
     gradients = {name: np.concatenate(parts) for name, parts in pieces.items()}
     if not labeled:
         return State(subject, gradients)
-    leads = np.concatenate(margins)
-    scored = ~np.isnan(leads)
+    found_leads = np.concatenate(margins)
+    scored = ~np.isnan(found_leads)
     gradients["margin"] = gradients["margin"][scored]
     with np.errstate(divide="ignore", invalid="ignore"):
-        distance = leads[scored][:, None] / gradients["margin"]
+        distance = found_leads[scored][:, None] / gradients["margin"]
     return State(subject, gradients, np.where(np.isnan(distance), np.inf, distance))
 
 
@@ -95,7 +169,7 @@ def _jacobian_norms(outputs: Tensor, x: Tensor) -> np.ndarray:
     return np.stack([each[:, :, 0].sum(0), np.sqrt((each[:, :, 1] ** 2).sum(0))], axis=1)
 
 
-def _margins(subject: Subject, outputs: Tensor, targets: Tensor) -> Tensor:
+def leads(subject: Subject, outputs: Tensor, targets: Tensor) -> Tensor:
     """Lead of the right class in logits; NaN where a row is not scored."""
     labels = labels_of(targets, outputs, subject.loss).reshape(-1)
     if subject.loss.task == "binary classification":
@@ -120,7 +194,13 @@ def read(state: State) -> Measurement:
         coords["change"] = ["linf", "l2"]
         stacked = Quantity.stacked(middle, "change")
         quantities["distance"] = _finite(stacked)
-    return Measurement.of(quantities, coords=coords, cites=INSTRUMENT.cites)
+    if state.apart is not None:
+        quantities["token_distance"] = Quantity(
+            state.apart,
+            unit="input units",
+            how="Euclidean distance of a token's vector to the nearest other, median over tokens",
+        )
+    return Measurement.of(quantities, coords=coords, cites=INSTRUMENT.cites, notes=state.notes)
 
 
 def _mean(values: np.ndarray) -> Estimate:

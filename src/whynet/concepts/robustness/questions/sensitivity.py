@@ -7,6 +7,12 @@ from functools import partial
 import numpy as np
 
 from whynet.concepts.robustness import figures
+from whynet.concepts.robustness.panels import (
+    ROBUST,
+    gradient_tables,
+    has_learned,
+    swaps_panel,
+)
 from whynet.core.estimate import Estimate, format_interval, format_number
 from whynet.core.measurement import Measurement
 from whynet.core.question import (
@@ -24,21 +30,27 @@ from whynet.core.question import (
 QUESTION = Question(
     title="How easily is it fooled?",
     short="Robustness",
-    uses=("adversarial-accuracy",),
-    may_use=("input-gradient", "fit", "baselines"),
-    references=("adversarial-accuracy",),
+    uses=(),
+    may_use=("adversarial-accuracy", "token-swaps", "input-gradient"),
+    references=("adversarial-accuracy", "token-swaps"),
     order=40,
 )
 
 TENTH = 3
 """Index of the radius that is a tenth of the scale of the data."""
 
-ROBUST = 0.8
-"""Share of its accuracy that attacks must leave for a network to be said to withstand them."""
-
 
 def ask(results: Results) -> Panel:
-    """Put accuracy under attack beside accuracy under random noise of the same size."""
+    """Put accuracy under attack beside accuracy under random changes of the same size.
+
+    Changes are small ones of real inputs, or single tokens that are swapped. Where neither applies
+    there are gradients alone.
+    """
+    gradient = gradient_tables(results)
+    if "token-swaps" in results.measured:
+        return swaps_panel(results, results.measured["token-swaps"], gradient)
+    if "adversarial-accuracy" not in results.measured:
+        return _slopes(results, gradient)
     measured: Measurement = results.measured["adversarial-accuracy"]
     findings = _findings(results, measured)
     lead = findings[0].numbers.replace("**", "") if findings else _lead(results, measured)
@@ -49,7 +61,7 @@ def ask(results: Results) -> Panel:
         "class and 40 steps from 5 random starts counts; what falls at a radius falls at larger "
         "ones. Random noise is the worst of 5 draws. Bars: Clopper–Pearson over examples.",
         figures=(_figure(measured),),
-        tables=_tables(results, measured),
+        tables=(_table(measured), *gradient),
         assumptions=(
             Assumption(
                 "Inputs that differ by less than the radius should get one answer",
@@ -69,18 +81,25 @@ def _radii(measured: Measurement) -> list[float]:
     return [float(radius) for radius in measured.dataset["radius"].values]
 
 
-def _has_learned(results: Results, measured: Measurement) -> bool:
-    """Whether the network is measurably better than a constant answer on these rows."""
-    baselines: Measurement | None = results.measured.get("baselines")
-    if baselines is not None and "accuracy" in baselines.names:
-        return baselines.estimate("advantage", baseline="constant").low > 0
-    accuracy = measured.estimate("accuracy")
-    return accuracy.low > measured.estimate("constant_accuracy").value
+def _slopes(results: Results, tables: tuple[Table, ...]) -> Panel:
+    """Show gradients where no attack applies."""
+    why = results.inapplicable.get("adversarial-accuracy", "")
+    return Panel(
+        lead=f"How steeply the answer depends on the input, to first order. Attacks: {why}"
+        if why
+        else "How steeply the answer depends on the input, to first order.",
+        method="Gradients of every test row with respect to its input. They say nothing of what "
+        "lies further away.",
+        tables=tables,
+        assumptions=(
+            Assumption("The examples are independent draws of one population", "cannot be checked"),
+        ),
+    )
 
 
 def _lead(results: Results, measured: Measurement) -> str:
     accuracy = measured.estimate("accuracy")
-    if not _has_learned(results, measured):
+    if not has_learned(results, measured):
         return (
             f"Its accuracy of {format_interval(accuracy)} is no better than a constant answer's, "
             "so that there is nothing to fool: robustness says nothing here."
@@ -95,7 +114,7 @@ def _lead(results: Results, measured: Measurement) -> str:
 
 def _findings(results: Results, measured: Measurement) -> tuple[Finding, ...]:
     """Call a network fragile or robust only beside random noise and its own clean accuracy."""
-    if not _has_learned(results, measured):
+    if not has_learned(results, measured):
         return ()
     radii = _radii(measured)
     half = measured.estimate("accuracy").value / 2
@@ -211,33 +230,9 @@ def _figure(measured: Measurement) -> Figure:
     )
 
 
-def _tables(results: Results, measured: Measurement) -> tuple[Table, ...]:
+def _table(measured: Measurement) -> Table:
     rows: tuple[tuple[Cell, ...], ...] = tuple(
         (f"{radius:g}", *(measured.estimate(name, radius=radius) for _, name in _CURVES))
         for radius in _radii(measured)
     )
-    tables = [Table(("radius", *(name for name, _ in _CURVES)), rows, " ".join(measured.notes))]
-    gradient: Measurement | None = results.measured.get("input-gradient")
-    if gradient is None:
-        return tuple(tables)
-    words = {
-        "loss_gradient_median": "norm of the gradient of the loss",
-        "margin_gradient_median": "norm of the gradient of the margin",
-    }
-    lines: list[tuple[Cell, ...]] = [
-        (label, *(gradient.estimate(name, norm=norm) for norm in ("l1", "l2")))
-        for name, label in words.items()
-        if name in gradient.names
-    ]
-    if "distance" in gradient.names and np.isfinite(gradient.values("distance")).all():
-        distance = tuple(gradient.estimate("distance", change=c) for c in ("linf", "l2"))
-        lines.append(("distance to the decision boundary, to first order", *distance))
-    tables.append(
-        Table(
-            ("", "for the largest change of an entry", "for the Euclidean change"),
-            tuple(lines),
-            "How steeply loss and decision depend on the input: medians over the test examples; "
-            "bars from order statistics.",
-        )
-    )
-    return tuple(tables)
+    return Table(("radius", *(name for name, _ in _CURVES)), rows, " ".join(measured.notes))
