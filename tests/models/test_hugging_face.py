@@ -17,6 +17,7 @@ from whynet.concepts.measuring import measure
 from whynet.core.measurement import Measurement
 from whynet.core.outcome import NotApplicable
 from whynet.models.subject import Subject
+from whynet.models.token_vectors import TokenVectors, token_vectors
 
 ROWS, LENGTH, WORDS = 60, 6, 11
 
@@ -205,3 +206,37 @@ def test_from_saved_weights_with_a_tied_head(
     held = Subject(network.eval(), test=(inputs, following_words(inputs)), loss="cross_entropy")
     accuracy = taken("fit", held).estimate("accuracy", split="test").value
     assert f"{100 * accuracy:.1f} %" in (tmp_path / "out/report.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("kind", ["encoder", "decoder"])
+def test_vectors_of_tokens_are_what_inputs_embeds_takes(kind: str) -> None:
+    """Outputs and gradients at moved vectors, against the network's own way in."""
+    held = subject(kind, torch.float64)
+    found = token_vectors(held)
+    assert isinstance(found, TokenVectors)
+    network, inputs, _ = case(kind, torch.float64)
+    counted = inputs["attention_mask"][..., None]
+    start, forward = found.of(held, inputs)
+    generator = torch.Generator().manual_seed(3)
+    shift = torch.randn(start.shape, generator=generator, dtype=torch.float64) * counted
+    ours, theirs = ((start + shift).requires_grad_() for _ in range(2))
+    outputs = forward(ours)
+    wanted = network(inputs_embeds=theirs, attention_mask=inputs["attention_mask"]).logits
+    kept = counted.bool() if kind == "decoder" else torch.ones_like(wanted).bool()
+    assert torch.allclose(torch.where(kept, outputs, 0), torch.where(kept, wanted, 0), atol=1e-12)
+    slopes = [
+        torch.autograd.grad(torch.where(kept, out, 0).square().sum(), x)[0] * counted
+        for out, x in ((outputs, ours), (wanted, theirs))
+    ]
+    assert torch.allclose(*slopes, atol=1e-12)
+
+
+def test_an_encoder_is_attacked_by_swaps() -> None:
+    held = subject("encoder")
+    found = measure("token-swaps", held)
+    assert isinstance(found, Measurement)
+    worst = found.estimate("swapped_accuracy")
+    assert worst.value <= found.estimate("random_accuracy").value
+    steep = measure("input-gradient", subject("decoder"))
+    assert isinstance(steep, Measurement)
+    assert steep.estimate("token_distance").value > 0
