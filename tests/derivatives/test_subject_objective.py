@@ -8,12 +8,14 @@ import weakref
 import pytest
 import torch
 from tests.cases import CASES, mean_loss
+from torch import nn
 
 from whynet.core.outcome import NotApplicable
 from whynet.derivatives import subject_objective
 from whynet.derivatives.plan import Plan
-from whynet.derivatives.products import gradient, loss
+from whynet.derivatives.products import gradient, hessian, loss
 from whynet.derivatives.subject_objective import describe, objective_from, plan_for
+from whynet.models.subject import Subject
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -86,3 +88,46 @@ def test_the_plan_is_found_once_and_forgotten_with_its_subject(
 
 def test_without_training_data_the_plan_is_found_on_test_data() -> None:
     assert isinstance(plan_for(CASES["tanh-mlp"].subject(train=None)), Plan)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("kept", [0, 99])
+@pytest.mark.parametrize("kind", ["labels", "probabilities", "bce", "mse"])
+def test_hessian_products_of_built_in_losses(kind: str, kept: int, dtype: torch.dtype) -> None:
+    """Against two passes of automatic differentiation through PyTorch's own losses.
+
+    Probabilities sum to 1.0005, as rounded ones may; a label is not scored.
+    """
+    torch.manual_seed(0)
+    classes = 2 if kind == "bce" else 5
+    module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, classes)).to(dtype)
+    x = torch.randn(9, 3, dtype=dtype)
+    y: torch.Tensor = torch.arange(9) % 5
+    y[2] = -100
+    if kind != "labels":
+        drawn = torch.randn(9, classes, dtype=dtype)
+        y = {"probabilities": 1.0005 * drawn.softmax(1), "bce": drawn.sigmoid(), "mse": drawn}[kind]
+    loss_name = "cross_entropy" if kind in ("labels", "probabilities") else kind
+    held = Subject(module, train=(x, y), loss=loss_name, batch_size=4)
+    plan = plan_for(held)
+    assert isinstance(plan, Plan)
+    operator = hessian(objective_from(held), plan, kept=kept)
+    own = [p.double().detach().requires_grad_() for p in module.parameters()]
+
+    def value() -> torch.Tensor:
+        names = [name for name, _ in module.named_parameters()]
+        called = dict(zip(names, own, strict=True))
+        out = torch.func.functional_call(module.double(), called, (x.double(),))
+        wide = y.double() if y.is_floating_point() else y
+        if kind == "probabilities":
+            return -(wide * out.log_softmax(1)).sum(1).mean()
+        if kind == "bce":
+            return nn.functional.binary_cross_entropy_with_logits(out, wide)
+        return (out - wide).square().mean() if kind == "mse" else mean_loss(loss_name, out, wide)
+
+    vector = torch.randn(operator.size, dtype=dtype)
+    gradients = torch.autograd.grad(value(), own, create_graph=True)
+    along = (torch.cat([g.flatten() for g in gradients]) * vector.double()).sum()
+    wanted = torch.cat([g.flatten() for g in torch.autograd.grad(along, own)])
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+    torch.testing.assert_close((operator @ vector).double(), wanted, atol=tolerance, rtol=tolerance)
