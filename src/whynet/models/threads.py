@@ -19,8 +19,8 @@ Chosen for machines that do other work as well: below it two threads would often
 idle one and are several times slower on a busy one (`benchmarks/threads.py`)."""
 
 
-MOST_WORK = 2e12
-"""Floating-point operations that passes over a large network's rows may take: a minute."""
+MOST_WORK = 4e11
+"""Floating-point operations that passes over a large network's rows may take: ten seconds."""
 
 LEAST_ROWS = 32
 """Rows that are taken in any case, where there are so many."""
