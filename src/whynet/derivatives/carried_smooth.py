@@ -23,8 +23,8 @@ def carried_smooth(x: Tensor, moved: Tensor, function: Function) -> tuple[Tensor
         moved: its tangent.
         function: of each number by itself.
 
-    Cost on a CPU: ten passes over memory for GELU, six of them back; the second derivative is
-    taken once, on the way.
+    Cost of GELU on a CPU: eight passes over memory, reads and writes, and six back; the second
+    derivative is taken once, on the way.
 
     """
     found: tuple[Tensor, Tensor] = _Smooth.apply(x, moved, function)  # type: ignore[no-untyped-call]

@@ -173,16 +173,22 @@ def _affine(added: MaybeTensor, rows: Tensor, matrix: Tensor) -> Tensor:
 def _sum_of_two(added: MaybeTensor, left: Tensor, right: Tensor) -> Tensor:
     """Multiply matrices and add a row or a matrix, which is left as it is."""
     columns = right.shape[1]
-    if FEW <= columns < FULL and left.dtype == torch.float32 and left.device.type == "cpu":
+    if _is_narrow(left, right):
         filled = functional.pad(right.T, (0, 0, 0, FULL - columns)).T
         found = (left @ filled)[:, :columns]
         return found.contiguous() if added is None else found + added
     return left @ right if added is None else torch.addmm(added, left, right)
 
 
+def _is_narrow(left: Tensor, right: Tensor) -> bool:
+    """Whether a product of matrices is faster with columns of zeros added to the right one."""
+    few = FEW <= right.shape[1] < FULL
+    return few and left.dtype == torch.float32 and left.device.type == "cpu"
+
+
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> Tensor:
     """Add a product of matrices to a total, in place."""
-    if FEW <= right.shape[1] < FULL:
+    if _is_narrow(left, right):
         return total.add_(_sum_of_two(None, left, right))
     return total.addmm_(left, right)
 

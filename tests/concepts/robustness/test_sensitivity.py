@@ -82,3 +82,19 @@ def test_what_lies_between_is_said_in_the_panel_only() -> None:
     panel = asked(voter(4), classes(4, 0.45, 1.0))
     assert panel.findings == ()
     assert "leave at most" in panel.lead
+
+
+def test_a_regression_has_gradients_alone() -> None:
+    x, _ = classes(3, 1.0, 1.0)
+    module = nn.Linear(3, 1)
+    held = Subject(module, test=(x, x.sum(1, keepdim=True)), loss="mse")
+    found = measure("input-gradient", held)
+    assert isinstance(found, Measurement)
+    panel = sensitivity.ask(Results(held.facts, {"input-gradient": found}, {}))
+    assert panel.findings == ()
+    assert panel.figures == ()
+    (table,) = panel.tables
+    assert [row[0] for row in table.rows] == [
+        "norm of the gradient of the loss",
+        "norm of the gradients of the outputs",
+    ]

@@ -50,7 +50,7 @@ def ask(results: Results) -> Panel:
     if "token-swaps" in results.measured:
         return swaps_panel(results, results.measured["token-swaps"], gradient)
     if "adversarial-accuracy" not in results.measured:
-        return _slopes(results, gradient)
+        return _slopes(gradient)
     measured: Measurement = results.measured["adversarial-accuracy"]
     findings = _findings(results, measured)
     lead = findings[0].numbers.replace("**", "") if findings else _lead(results, measured)
@@ -81,13 +81,10 @@ def _radii(measured: Measurement) -> list[float]:
     return [float(radius) for radius in measured.dataset["radius"].values]
 
 
-def _slopes(results: Results, tables: tuple[Table, ...]) -> Panel:
+def _slopes(tables: tuple[Table, ...]) -> Panel:
     """Show gradients where no attack applies."""
-    why = results.inapplicable.get("adversarial-accuracy", "")
     return Panel(
-        lead=f"How steeply the answer depends on the input, to first order. Attacks: {why}"
-        if why
-        else "How steeply the answer depends on the input, to first order.",
+        lead="How steeply the answer depends on the input, to first order; attacks do not apply.",
         method="Gradients of every test row with respect to its input. They say nothing of what "
         "lies further away.",
         tables=tables,
